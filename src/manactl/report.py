@@ -512,6 +512,16 @@ def _on_uio(claim: "ClaimSummary", roots: Roots) -> UpperDevice | None:
     )
 
 
+def _ifindex_above(claim: "ClaimSummary", roots: Roots) -> int | None:
+    """Of the synthetic netdev of a claimed pair as it is now."""
+    if not claim.vmbus:
+        return None
+    from manactl.look import vmbus  # noqa: PLC0415 - only for a claimed pair
+
+    nic = vmbus.nic(claim.vmbus, roots)
+    return nic and nic.ifindex
+
+
 def _rdma_port(view: rdma.RdmaView, number: int) -> RdmaPort | None:
     if view.raw is None or number not in view.raw.ports:
         return None
@@ -557,7 +567,8 @@ def _with_claim(
     if claim is None:
         more = port_notes.unclaimed(port) if shared.claims_known else None
         return port._replace(notes=(*port.notes, more)) if more else port
-    drift = tuple(port_notes.drift(port, claim, shared.netns, inode))
+    above = None if shared.foreign else _ifindex_above(claim, shared.roots)
+    drift = tuple(port_notes.drift(port, claim, shared.netns, inode, above))
     elsewhere = port_notes.claimed_elsewhere(claim, shared.netns)
     more = claim.next_step if elsewhere is None else None if elsewhere in drift else elsewhere
     hold = None if elsewhere else port_notes.hold_keeps_down(drift, claim.claim.synthetic)

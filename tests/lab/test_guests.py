@@ -110,8 +110,10 @@ def test_testpmd_owns_its_port_and_leaves_it(vm: Vm) -> None:
 
 def test_testpmd_killed_frees_its_port(vm: Vm) -> None:
     down(vm, 2)
-    with user(vm, "testpmd", *pci_and_mac(vm, 2)) as testpmd:
+    with user(vm, "testpmd", vm.pci, "-") as testpmd:
         testpmd.wait_for("ready", 180)
+        assert owners(vm) == {1: "raw-qp", 2: "raw-qp"}, "every port, without mac= (F13)"
         assert testpmd.ask("kill", "ended")["status"] == -9
     becomes(vm, 2, "free")
+    becomes(vm, 1, "free")
     up(vm, 2)

@@ -237,13 +237,16 @@ def test_a_raw_qp_has_the_vport_of_a_claimed_pair(furnished: Vm) -> None:
     assert owners(vm)[2] == "ethernet"
 
 
+@pairs_on_newest()
 def test_testpmd_on_a_claimed_pair(furnished: Vm) -> None:
+    """The mana PMD alone, to which the host delivers nothing; test_uio.py has DPDK's netvsc."""
     vm, twin = furnished, furnished.twins[2]
     before, row = shown(vm), status(vm)[2]
     run(vm, "claim", "--raw-qp", twin, "--allow", "upper")
     with user(vm, "testpmd", row["pci"], row["permanent_mac"]) as testpmd:
         testpmd.wait_for("ready", 180)
         assert owners(vm) == {1: "ethernet", 2: "raw-qp"}
+        assert nic_of(vm, 2).path == "synthetic"
         testpmd.ask("quit", "ended")
     run(vm, "release", "--wait", "30")
     assert shown(vm) == before
@@ -408,6 +411,29 @@ def test_a_mute_host_stops_a_claim_and_recover_puts_it_back(furnished: Vm) -> No
     run(vm, "recover")
     assert shown(vm) == before
     takes(vm, 2, "vf")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mode", ["down", "keep", "uio"])
+def test_a_mute_host_stops_a_release_and_recover_ends_it(furnished: Vm, mode: str) -> None:
+    vm, twin, mac = furnished, furnished.twins[2], nic_of(furnished, 2).mac
+    before = shown(vm)
+    run(vm, "claim", "--raw-qp", twin, "--allow", "upper", "--synthetic", mode)
+    vm.vmbus.set(mac, muted=True)
+    argv = ["env", "PYTHONPATH=/manactl/src", "python3", "-m", "manactl", "release", twin]
+    releasing = vm.spawn(argv)
+    try:
+        eventually(lambda: _stat(vm, releasing.pid) == b"D", 60, what="a release that hangs")
+        assert status(vm)[2]["claim"]["synthetic"] == mode
+        vm.run(["kill", "-9", str(releasing.pid)])
+    finally:
+        vm.vmbus.set(mac, muted=False)
+    releasing.wait()
+    run(vm, "recover")
+    takes(vm, 2, "vf")
+    assert owners(vm) == {1: "ethernet", 2: "ethernet"}
+    if mode != "uio":  # test_uio.py compares what has other numbers
+        assert shown(vm) == before
 
 
 def completed(vm: Vm) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.lab import networks
+from tests.lab.agent import Process
 from tests.lab.build import KERNELS
 from tests.lab.furnished import Furnished, Shown
 from tests.lab.notes import ANY, is_note
@@ -32,7 +33,7 @@ from tests.lab.test_pairs import (
     takes,
 )
 from tests.lab.test_powercut import Disk, check_recovery, check_whole, records, whole_run
-from tests.lab.test_vmbus import KEY, attached, by_channel, more_cpus
+from tests.lab.test_vmbus import KEY, attached, by_channel, more_cpus, peer, ping
 from tests.lab.users import User, eventually, resident, user
 from tests.lab.vm import Vm
 from tests.unit.wording import wording
@@ -237,16 +238,73 @@ def test_nothing_else_goes_to_uio_and_its_id_is_removed(furnished: Vm) -> None:
     eventually(lambda: vm.twins.keys() == {1, 2}, what="the twins")
 
 
-def test_who_has_the_uio_device_open_is_waited_for(furnished: Vm) -> None:
-    vm, before = furnished, view(furnished)
-    claim(vm)
+def test_in_another_namespace_it_is_refused(furnished: Vm) -> None:
+    """The new netdev would be in the first one, and the VF here."""
+    vm, twin, vf = furnished, furnished.twins[1], furnished.netdevs[1]
+    uuid, bus = nic_of(vm, 1).uuid, "/sys/bus/vmbus"
+    words = f"claim --raw-qp {twin} --allow upper --synthetic"
+    there = f"ip netns exec far env PYTHONPATH=/manactl/src python3 -m manactl {words}"
+    vm.run(f"ip netns add far; ip link set {twin} netns far")
+    try:
+        inside = "from manactl.look import netns; print(netns.own(), netns.own().is_initial)"
+        for where in ("", "ip netns exec far "):
+            print(vm.run(f"{where}env PYTHONPATH=/manactl/src python3 -c '{inside}'").out)
+        ran = vm.run(f"{there} uio --dry-run --json", check=False)
+        assert (ran.rc, json.loads(ran.out)["code"]) == (3, "foreign-netns"), str(ran)
+        assert vm.run(f"{there} down --dry-run --json").rc == 0
+        assert nic_of(vm, 1).driver == "hv_netvsc"
+        drivers = f"{bus}/drivers/hv_netvsc"
+        vm.run(f"echo {uuid} > {drivers}/unbind; echo {uuid} > {drivers}/bind")
+        assert vm.run(f"ls {bus}/devices/{uuid}/net").out.strip(), "in the first one"
+        assert "master" not in vm.run(f"ip -n far link show dev {vf}").out
+    finally:
+        vm.run("ip netns del far")
+
+
+@pairs_on_newest()
+def test_dpdk_s_netvsc_receives_on_a_pair_that_was_claimed_for_it(pair: Vm) -> None:
+    """By the VF and, what comes first or is broadcast, by the host's path: F2 and F3 of manactl(7)."""
+    vm, twin, mac = pair, pair.twins[1], nic_of(pair, 1).mac
+    with peer(vm):
+        takes(vm, 2, "vf")
+        run(vm, "claim", "--raw-qp", twin, "--synthetic=uio")
+        row = status(vm)[1]
+        with user(vm, "testpmd", row["pci"], mac, "icmpecho", row["upper"]["vmbus"]) as testpmd:
+            testpmd.wait_for("ready", 150)
+            testpmd.ask("start", "started")
+            assert (owners(vm)[1], nic_of(vm, 1).path) == ("raw-qp", "vf")
+            before = vm.nic.station(mac)
+            ping(vm, netns="far", to="10.0.9.1")
+            after = vm.nic.station(mac)
+            assert after["to_vf"] >= before["to_vf"] + 3
+            assert after["to_synthetic"] > before["to_synthetic"], "ARP"
+            run(vm, "release", twin, rc=6)
+            testpmd.ask("quit", "ended")
+        run(vm, "release", "--wait", "30")
+    assert (nic_of(vm, 1).driver, vm.twins[1]) == ("hv_netvsc", twin)
+    assert owners(vm)[1] == "free"
+
+
+def opened(vm: Vm) -> Process:
+    """A program that has the uio device open."""
     holder = vm.spawn(["sh", "-c", "exec 3<>/dev/uio0; exec sleep 1000"])
     eventually(
         lambda: "/dev/uio0" in vm.run(f"ls -l /proc/{holder.pid}/fd", check=False).out,
         what="the open",
     )
+    return holder
+
+
+def test_who_has_the_uio_device_open_is_waited_for(furnished: Vm) -> None:
+    vm, before = furnished, view(furnished)
+    claim(vm)
+    holder = opened(vm)
     ran = run(vm, "release", rc=6)
     assert str(holder.pid) in ran.err
+    unseen = (
+        "unshare --pid --fork --mount-proc env PYTHONPATH=/manactl/src python3 -m manactl release"
+    )
+    assert vm.run(unseen, check=False).rc == 6, "from another pid namespace"
     assert nic_of(vm, 2).driver == UIO
     vm.run(["kill", "-9", str(holder.pid)])
     holder.wait()
@@ -256,18 +314,51 @@ def test_who_has_the_uio_device_open_is_waited_for(furnished: Vm) -> None:
 
 
 def test_the_host_takes_the_device_back_meanwhile(furnished: Vm) -> None:
+    """While a program has it open, as DPDK does: its descriptor is of no device any more."""
     vm, before, mac = furnished, view(furnished), nic_of(furnished, 2).mac
     twin = vm.twins[2]
     claim(vm)
+    holder = opened(vm)
     vm.vmbus.rescind(mac)
     (drift,) = status(vm)[2]["drift"]
     assert is_note(drift, "drift-not-uio", twin, ANY)
     run(vm, "release", rc=5)
+    vm.run(["kill", "-9", str(holder.pid)])
+    holder.wait()
     vm.vmbus.offer(mac)
     eventually(lambda: vm.run("ls /sys/bus/vmbus/devices").out.count("-") > 4, what="the offer")
     run(vm, "recover")
     same(vm, before)
     takes(vm, 2, "vf")
+
+
+@pairs_on_newest()
+def test_the_host_takes_the_device_of_a_pair_that_is_down_back_meanwhile(furnished: Vm) -> None:
+    """It destroys the synthetic netdev, as uio does; one that is offered again is another one."""
+    vm, twin, before, mac = furnished, furnished.twins[2], view(furnished), nic_of(furnished, 2).mac
+    run(vm, "claim", "--raw-qp", twin, "--allow", "upper")
+    vm.vmbus.rescind(mac)
+    (drift,) = status(vm)[2]["drift"]
+    assert is_note(drift, "drift-unpaired")
+    run(vm, "release", rc=5)
+    vm.vmbus.offer(mac)
+    run(vm, "recover")
+    same(vm, before)
+    takes(vm, 2, "vf")
+
+
+@pytest.mark.soak
+def test_the_host_takes_the_device_of_a_pair_that_stays_up_back_meanwhile(furnished: Vm) -> None:
+    """What was on it is gone, and is in no snapshot: release says so."""
+    vm, twin, mac = furnished, furnished.twins[2], nic_of(furnished, 2).mac
+    run(vm, "claim", "--raw-qp", twin, "--synthetic=keep")
+    vm.vmbus.rescind(mac)
+    vm.vmbus.offer(mac)
+    (drift,) = status(vm)[2]["drift"]
+    assert is_note(drift, "drift-synthetic-recreated", twin, ANY, ANY)
+    told = json.loads(run(vm, "release", twin, "--json").out)["ports"][0]
+    (lost,) = told["lost"]
+    assert (lost["cause"], twin in lost["text"]) == ("not-kept", True)
 
 
 @pytest.mark.soak

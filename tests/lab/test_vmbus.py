@@ -241,6 +241,8 @@ def test_the_device_goes_to_uio_and_back(pair: Vm) -> None:
     assert (gone.driver, gone.open, gone.path) == (None, False, "synthetic")
     pair.run(f"modprobe uio_hv_generic; echo {CLASS} > {BUS}/uio_hv_generic/new_id")
     assert nic_of(pair, 1).driver == "uio_hv_generic"
+    again = f"echo {CLASS} > {BUS}/uio_hv_generic/new_id"
+    assert pair.run(again, check=False).rc != 0, "EEXIST, as of the kernel's own bus"
     assert pair.run("ls /sys/class/uio/uio0/maps").out.split() == [f"map{n}" for n in range(5)]
     pair.run("exec 3<>/dev/uio0")
     assert pair.vmbus.history()[-1].text.startswith("close")

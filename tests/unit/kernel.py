@@ -210,6 +210,7 @@ class Synthetic:
     override: str | None = None  # the only driver that may have it
     offered: bool = True  # the host has that device
     opened: list[int] = field(default_factory=list)  # pids with its uio device
+    unseen: bool = False  # a process of another pid namespace has it
 
     @property
     def number(self) -> int:

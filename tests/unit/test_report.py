@@ -805,6 +805,14 @@ def test_the_path_of_a_pair_that_is_down_is_no_path(pair: Machine) -> None:
     assert pair.look().ports[0].upper == Upper("lan0", "netvsc", UUID, None, False)
 
 
+def test_a_synthetic_netdev_that_is_another_one_than_was_claimed_is_drift(pair: Machine) -> None:
+    claim = claim_of(1)._replace(vmbus=UUID, ifindex=None)
+    claim = claim._replace(claim=claim.claim._replace(synthetic="keep"))
+    for then, codes in ((None, []), (9, []), (8, ["drift-synthetic-recreated"])):
+        found = pair.look(claims=[claim._replace(upper_ifindex=then)]).ports[0].drift
+        assert [note.code for note in found if note.code.startswith("drift-syn")] == codes
+
+
 class _Lacking:
     """From a system call on, by its number, there are no descriptors any more; or just then."""
 

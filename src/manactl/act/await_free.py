@@ -131,14 +131,17 @@ def require_closed(system: System, steps: Sequence[Step], wait: float) -> None:
     def holders() -> list[Holder]:
         return [holder for step in on_uio for holder in system.uio_holders(step.vmbus)]
 
-    if until(system, lambda: not holders(), wait):
+    def held() -> bool:
+        return bool(holders()) or any(system.uio_open(step.vmbus) for step in on_uio)
+
+    if until(system, lambda: not held(), wait):
         return
     left = holders()
     names = ", ".join(step.name for step in on_uio)
     raise Busy(
         f"{names} cannot be released: its uio device is still open{named(left)}",
         untouched="nothing was changed",
-        hint=outcome_words.WAIT_FOR_IT,
+        hint=outcome_words.WAIT_FOR_IT if left else outcome_words.holder_unseen(),
         evidence=holder_evidence(left),
         code="holder",
     )

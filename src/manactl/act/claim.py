@@ -28,8 +28,7 @@ from manactl.act.signals import SignalGate
 from manactl.act.stale import close_stale
 from manactl.act.transition import Workplace
 from manactl.decide import claimable, guards, waivers
-from manactl.decide.codes import Code
-from manactl.decide.refusal import MadeElsewhere, Refusal, refusal
+from manactl.decide.refusal import Refusal
 from manactl.errors import (
     Busy,
     Denied,
@@ -45,7 +44,7 @@ from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.journal.file import Journal, JournalError
-from manactl.look.netdevs_of import Unread
+from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.model.claim import ClaimSummary, Phase
 from manactl.model.port import DOWN, KEEP, UIO, Evidence, Owner, PortId, PortStatus, Report, Upper
 from manactl.model.record import Event, Mode
@@ -570,33 +569,29 @@ def _judged(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
         states = _captured(claim, system, ports)
         claimed = [state.ifindex for state in states.values()]
         around = {p.id: system.surroundings(p, states.get(p.id), claimed) for p in ports}
+    to_uio = [port for port in ports if claim.request.mode(port) == UIO]
+    here = claim.host.netns()
+    lost = {port.id: no for port in to_uio if (no := guards.made_elsewhere(port, here))}
     refusals = tuple(
         replace(no, temporary=claim.request.temporary)
         for port in ports
-        for no in (*guards.refusals(port, around[port.id]), *_not_to_uio(claim, port))
+        for no in (*filter(None, [lost.get(port.id)]), *guards.refusals(port, around[port.id]))
     )
     hard = waivers.standing(refusals, claim.request.allow)
-    to_uio = {
-        port.id: port.pair.vmbus
-        for port in ports
-        if claim.request.mode(port) == UIO and port.pair and port.pair.vmbus
-    }
     plan = planner.claim(
         [(port, states[port.id], around[port.id]) for port in ports if port.id in states],
-        uio=list(to_uio),
-        overrides={port: system.vmbus_override(uuid) for port, uuid in to_uio.items()},
+        uio=[port.id for port in to_uio],
+        overrides={
+            port.id: system.vmbus_override(port.pair.vmbus)
+            for port in to_uio
+            if port.pair and port.pair.vmbus
+        },
         waived=[no for no in refusals if no not in hard],
         refusals=hard,
         confirm_within=claim.request.confirm_within,
         persist=claim.request.persist,
     )
     return replace(claim, states=states, refusals=refusals, plan=plan)
-
-
-def _not_to_uio(claim: PreparedClaim, port: PortStatus) -> Iterator[Refusal]:
-    """Where the synthetic netdev that uio takes would be made again out of reach."""
-    if claim.request.mode(port) == UIO and port.pair and not claim.host.in_initial_netns():
-        yield refusal(port, Code.FOREIGN_NETNS, MadeElsewhere(port.pair.netdev))
 
 
 def _judged_again(claim: PreparedClaim, system: HostSystem) -> PreparedClaim:
@@ -658,7 +653,7 @@ def _labels(ports: Sequence[PortStatus]) -> str:
     return ", ".join(port.label for port in ports)
 
 
-def _of_header(port: PortStatus, request: ClaimRequest) -> dict[str, Any]:
+def _of_header(port: PortStatus, claim: PreparedClaim) -> dict[str, Any]:
     """A port in the header: what it was called, to be named by these words later."""
     netdev = port.netdev
     return {
@@ -666,18 +661,22 @@ def _of_header(port: PortStatus, request: ClaimRequest) -> dict[str, Any]:
         "netdev": port.label,
         "ifindex": netdev.ifindex if netdev else None,
         "altnames": list(netdev.altnames or ()) if netdev else [],
-        **(_of_pair(port, port.pair, request) if port.pair else {}),
+        **(_of_pair(port, port.pair, claim) if port.pair else {}),
     }
 
 
-def _of_pair(port: PortStatus, above: Upper, request: ClaimRequest) -> dict[str, Any]:
+def _of_pair(port: PortStatus, above: Upper, claim: PreparedClaim) -> dict[str, Any]:
     """Both names of a pair, what identifies it, and what is done to its synthetic netdev."""
+    now = None
+    if claim.system is not None and above.vmbus is not None:
+        now = claim.system.synthetic(above.vmbus)
     return {
         "vf": port.netdev.name if port.netdev else None,
         "upper": above.netdev,
         "upper_altnames": None if above.altnames is None else list(above.altnames),
+        "upper_ifindex": now.ifindex if isinstance(now, NetdevNow) else None,
         "vmbus": above.vmbus,
-        "synthetic": request.mode(port),
+        "synthetic": claim.request.mode(port),
     }
 
 
@@ -689,7 +688,7 @@ def header(claim: PreparedClaim, plan: Plan) -> dict[str, Any]:
         "time": journal.stamp(datetime.now(UTC)),
         "mode": Mode.EXEC if claim.request.command else Mode.CLAIM,
         "by": claim.host.who(),
-        "ports": [_of_header(port, claim.request) for port in claim.ports],
+        "ports": [_of_header(port, claim) for port in claim.ports],
         "waived": sorted({no.code for no in claim.refusals}),
         "plan": plan.to_json(drops=False),
         "snapshot": [state.to_json() for state in plan.states],

@@ -99,6 +99,8 @@ def notes(port: Seen, *, persist: bool) -> list[str]:
         found.append(f"{name} is down already, and stays down at release")
     else:
         found.append(f"{name} is down already: nothing to restore, it stays down at release")
+    if status.pair is not None and not to_uio:
+        found.append(port_words.deaf(state.ifname, status.pair.netdev))
     found += _at_boot(status, state, around) if persist else []
     return [*found, *_daemons(around, name), *_below_a_bond(status)]
 
@@ -239,8 +241,7 @@ def _destroyed(state: PortState, around: Surroundings) -> list[str]:
 def _kept_up(vf: str, synthetic: str) -> list[str]:
     """What a claim with --synthetic=keep is good for, and what not."""
     return [
-        f"while {synthetic} is up (--synthetic=keep), the host delivers what comes in to it: a raw "
-        f"QP on {vf} can send, and receives nothing",
+        f"{synthetic} stays up on the synthetic path (--synthetic=keep)",
         f"host servicing undoes it: hv_netvsc opens {vf} again 100 ms after it has come back, and "
         "takes the vport where no raw QP has it; --synthetic=down survives that",
     ]

@@ -96,6 +96,19 @@ def numbered(name: str, was: int, now: int) -> str:
     )
 
 
+def destroyed_above(vmbus: str, name: str | None) -> str:
+    """Of the synthetic netdev of a claim that was to leave it up; `name`: of the one there now."""
+    what = (
+        f"VMBus device {vmbus} has no netdev any more"
+        if name is None
+        else f"{name}, the netdev of VMBus device {vmbus}, is not the one it was"
+    )
+    return (
+        f"{what}: the host took the device back, or it was unbound. What was on it is gone with it, "
+        "and --synthetic=keep saves nothing of it. See whether its addresses and routes are there"
+    )
+
+
 def unnamed(name: str, now: str, why: str) -> str:
     return because(f"the name {name}: it is called {now}", why)
 

@@ -174,6 +174,11 @@ class LiveSystem:
         rdev = vmbus.uio_rdev(uuid, self._roots)
         return () if rdev is None else procfs.holders("/proc", [rdev]).of[rdev]
 
+    def uio_open(self, uuid: str) -> bool:
+        """Whether a program has it open, be it one that is not seen from here."""
+        on_uio = vmbus.uio_rdev(uuid, self._roots) is not None
+        return on_uio and vmbus.is_open(uuid, self._roots) is True
+
     def pair_now(self, port: PortId, uuid: str) -> PairNow:
         roots = Roots(str(self._sys))
         vf, above = here(self.netdev(port)), here(self.synthetic(uuid))

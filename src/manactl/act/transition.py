@@ -44,7 +44,7 @@ from manactl.errors import Busy, ManactlError, NotRestored, Refused, RolledBack,
 from manactl.escape import command
 from manactl.journal import file as journal
 from manactl.journal import state_dir
-from manactl.look.netdevs_of import NetdevNow
+from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.model.port import Evidence, Holder, PortId
 from manactl.model.record import Ending, Event, Reason
 from manactl.model.value import Value
@@ -326,6 +326,7 @@ def undo(
     kept = [_without_removed(step, removed or {}, work, result) for step in kept]
     kept = [_with_lease(step, work, result) if step.port in back else step for step in kept]
     _restore(kept, prepared, work, result)
+    _look_above(kept, steps, work, result)
     for step in steps:
         if isinstance(step, SetAdmin) and step.vmbus and step.was and step.port not in stuck | slow:
             _prove_path(step, work, result)
@@ -418,6 +419,23 @@ def _prove_path(step: SetAdmin, work: Workplace, result: UndoResult) -> None:
         )
     else:
         _undone(step, Undone(facts=found), work, result)
+
+
+def _look_above(
+    kept: Iterable[KeepState], steps: Iterable[Step], work: Workplace, result: UndoResult
+) -> None:
+    """See whether synthetic netdevs that were to stay up are the same: no snapshot has what is on
+    them, and they may have been destroyed meanwhile."""
+    uuids = {step.port: step.vmbus for step in steps if isinstance(step, SetAdmin) and step.vmbus}
+    for step in kept:
+        there = {plan.ifindex for plan in step.state.blueprints}
+        if not (step.state.alone and there and step.port in uuids):
+            continue
+        found = work.system.synthetic(uuids[step.port])
+        if isinstance(found, Unread) or (found and found.ifindex in there):
+            continue
+        text = residue_words.destroyed_above(uuids[step.port], found and found.name)
+        _undone(step, Undone(Restored(lost=(Lost(Cause.NOT_KEPT, text),))), work, result)
 
 
 def _set_up_recreated(steps: Sequence[Step], work: Workplace, result: UndoResult) -> None:

@@ -71,10 +71,11 @@ class BindUio(Value):
 
     def undo(self, system: System) -> Undone:
         holders = system.uio_holders(self.vmbus)
-        if holders:
+        if holders or system.uio_open(self.vmbus):
             pids = ", ".join(f"pid {one.pid} {called(one.comm)}" for one in holders)
             raise StepFailed(
-                f"{self.undo_title}: {pids} has its uio device open",
+                f"{self.undo_title}: {pids or 'a process not visible from here'} has its uio device "
+                "open",
                 hint="end it, then `manactl recover`",
                 taken=True,
             )

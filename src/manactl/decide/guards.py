@@ -13,6 +13,7 @@ from manactl.decide import kernel_bugs, unmanageable
 from manactl.decide import refusal as why
 from manactl.decide.codes import Code
 from manactl.decide.refusal import Refusal, Source, Unread, refusal
+from manactl.model.claim import NetnsId
 from manactl.model.port import PortStatus
 from manactl.netstate import coverage, snapshot
 from manactl.netstate.snapshot import Fact, Kind
@@ -27,6 +28,15 @@ def guard_foreign_netns(port: PortStatus, around: Surroundings) -> Refusal | Non
         return None
     name = port.netdev.name if port.netdev else None
     return refusal(port, Code.FOREIGN_NETNS, why.NotHere(name, port.netns))
+
+
+def made_elsewhere(port: PortStatus, here: NetnsId) -> Refusal | None:
+    """To give the synthetic netdev's device to uio destroys it, and hv_netvsc makes the next one in
+    the initial network namespace (netvsc_probe()), while the VF stays in this one: nothing could be
+    restored, and nobody would join the two again."""
+    if port.pair is None or here.is_initial:
+        return None
+    return refusal(port, Code.FOREIGN_NETNS, why.MadeElsewhere(port.pair.netdev))
 
 
 def guard_in_reset(port: PortStatus, _around: Surroundings) -> Refusal | None:

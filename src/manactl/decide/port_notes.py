@@ -9,7 +9,7 @@ from manactl.decide import kernel_bugs
 from manactl.decide.ownership import Decision
 from manactl.escape import called
 from manactl.model.claim import Phase
-from manactl.model.port import DOWN, UIO, Note, Owner, PortStatus
+from manactl.model.port import DOWN, KEEP, UIO, Note, Owner, PortStatus
 
 if TYPE_CHECKING:
     from manactl.model.claim import ClaimSummary, NetnsId
@@ -99,11 +99,16 @@ def left_down(paths: Sequence[str]) -> Note:
 
 
 def drift(
-    port: PortStatus, claim: ClaimSummary, here: NetnsId | None = None, inode: int | None = None
+    port: PortStatus,
+    claim: ClaimSummary,
+    here: NetnsId | None = None,
+    inode: int | None = None,
+    above: int | None = None,
 ) -> Iterator[Note]:
     """Where the port is not as its claim left it. An interrupted claim has left it anywhere.
 
-    `here`: the network namespace of this process; `inode`: of the one that has the netdev instead.
+    `here`: the network namespace of this process; `inode`: of the one that has the netdev instead;
+    `above`: the ifindex of the synthetic netdev of a pair.
     """
     if not claim.same_boot or claim.phase is not Phase.CLAIMED:
         return
@@ -128,6 +133,9 @@ def drift(
     if mode == UIO and not (pair is not None and pair.on_uio):
         yield Note("drift-not-uio", (claim.upper, claim.vmbus))
         return
+    known = above is not None and claim.upper_ifindex is not None
+    if mode in (DOWN, KEEP) and pair is not None and known and above != claim.upper_ifindex:
+        yield Note("drift-synthetic-recreated", (pair.netdev, claim.upper_ifindex, above))
     alone = pair is None or port.unjoined is not None
     if mode is not None and alone and port.netdev is not None and port.netns is None:
         yield Note("drift-unpaired")

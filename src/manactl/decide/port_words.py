@@ -133,6 +133,9 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
     "drift-vf-up":
         "claimed, yet its netdev is up: hv_netvsc opens it again below {0}, which is up, when the "
         "host has serviced it or {0} is set up",
+    "drift-synthetic-recreated":
+        "claimed, yet its synthetic netdev {0} was re-created (ifindex {1} -> {2}): the host took its "
+        "device back, or it was unbound",
     "drift-unpaired":
         "claimed below a synthetic netdev, yet it has none now: hv_netvsc is unbound, or has not "
         "found it again",
@@ -199,6 +202,15 @@ def odd_file(file: OddFile) -> str:
     if file.port is None:
         return f"{file.path} may leave a port down at boot, and is of no use to manactl: {why}"
     return f"{file.path} leaves port {file.port} down at boot, and {why}"
+
+
+def deaf(vf: str, synthetic: str) -> str:
+    """What a raw QP on the VF of a pair does not get, as long as hv_netvsc has the synthetic netdev
+    (netvsc_vf_changed())."""
+    return (
+        f"a raw QP on {vf} can send, and receives nothing: with its VF down, {synthetic} has the host "
+        "deliver by the synthetic path. DPDK's netvsc PMD gets all of it, with --synthetic=uio"
+    )
 
 
 def notes(port: PortStatus) -> list[str]:

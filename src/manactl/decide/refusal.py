@@ -66,8 +66,8 @@ class NotHere(Value):
 
 
 class MadeElsewhere(Value):
-    """hv_netvsc makes its netdevs in the initial network namespace, and this is another one: the
-    synthetic netdev would not come back here, and the VF would not be joined to it."""
+    """FOREIGN_NETNS: hv_netvsc makes its netdevs in the initial network namespace, and this is another
+    one: the synthetic netdev would not come back here, and the VF would not be joined to it."""
 
     synthetic: str
 

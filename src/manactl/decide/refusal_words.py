@@ -281,7 +281,7 @@ def evidence(refusal: Refusal) -> tuple[Evidence, ...]:  # noqa: PLR0911, PLR091
         case why.NotHere(netdev):
             return (Evidence("sysfs", "netdev", netdev),)
         case why.MadeElsewhere(synthetic):
-            return (Evidence("proc", f"initial network namespace, with {synthetic}", False),)
+            return (Evidence("sysfs", "netdev", synthetic),)
         case why.InReset(pieces):
             return (Evidence("sysfs", "auxiliary devices of the function", []), *pieces)
         case why.EqsLost(_, pieces) | why.OwnerUnprovable(pieces) | why.InTransition(_, pieces):

@@ -338,13 +338,21 @@ TOPICS = (
             "Data path failed to switch <name> VF: <name>, err: <n>",
             "Unable to send sw datapath msg, err: <n>",
             "Retry failed to send sw datapath msg, err: <n>",
+            "a raw QP on <name> can send, and receives nothing",
         ),
         means=(
             "hv_netvsc has set where the host delivers this interface's packets: to the MANA port "
             "below it, or, when that goes down, to the synthetic channel. After `from VF` a DPDK "
-            "program on the MANA port alone receives nothing."
+            "program on the MANA port alone receives nothing: so it is after a claim with "
+            "--synthetic=down, the default, and with keep. DPDK's netvsc PMD, which needs "
+            "--synthetic=uio, asks the host for the VF again, and takes what comes on either path."
         ),
         check=(Step("Whether packets go through the port:", "ethtool -S NETVSC | grep vf_"),),
+        remedy=(
+            Step(
+                "For a DPDK program that receives:", "manactl claim --raw-qp PORT --synthetic uio"
+            ),
+        ),
         origin="netvsc_vf_changed() of the kernel's hv_netvsc",
         see=("netvsc-vf-not-opened",),
     ),

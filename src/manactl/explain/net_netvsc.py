@@ -324,9 +324,8 @@ TOPICS = (
         remedy=(
             Step("To use the MANA port alone, name it alone: -a PCI,mac=PERMANENT-MAC."),
             Step(
-                "To use the netvsc device:",
-                "modprobe uio_hv_generic; "
-                "echo f8615163-df3e-46c5-913f-f2d2f965ed0e > /sys/bus/vmbus/drivers/uio_hv_generic/new_id",
+                "To use the netvsc device, give it to uio_hv_generic; release makes its interface again:",
+                "manactl claim --raw-qp PORT --synthetic uio",
             ),
         ),
         origin="DPDK's bus_vmbus",

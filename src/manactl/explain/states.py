@@ -172,6 +172,7 @@ TOPICS = (
             "claimed, yet its netdev is not here any more",
             "claimed, yet its netdev has been moved to the network namespace <name>",
             "claimed, yet the netdev was re-created",
+            "claimed, yet its synthetic netdev <name> was re-created",
             "is claimed, but something has set it up again since",
             "is claimed, but not there now",
         ),

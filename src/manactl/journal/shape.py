@@ -220,7 +220,7 @@ _HEADER: Mapping[str, _Right] = {"netns": _netns, "waived": _texts}
 _OF_PORT: Mapping[str, _Right] = {
     "permanent_mac": _mac, "netdev": _text_or_none, "altnames": _texts, "vf": _text_or_none,
     "upper": _text_or_none, "upper_altnames": _texts_or_none, "vmbus": _text_or_none,
-    "synthetic": _text_or_none, "ifindex": _whole_or_none,
+    "synthetic": _text_or_none, "ifindex": _whole_or_none, "upper_ifindex": _whole_or_none,
 }  # fmt: skip
 _RECORD: Mapping[str, _Right] = {
     "t": _moment, "step": _whole, "kind": _text, "by": _who_or_none, "why": _text_or_none,

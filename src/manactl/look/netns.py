@@ -77,12 +77,6 @@ def own(proc: str = "/proc") -> NetnsId:
     return NetnsId(_inode(f"{proc}/self/ns/net"), cookie)
 
 
-def is_initial(proc: str = "/proc") -> bool:
-    """Whether this process is in the network namespace that the kernel began with, where drivers make
-    their netdevs: it alone has this sysctl (sysctl_core_init())."""
-    return os.path.exists(f"{proc}/sys/net/core/netdev_max_backlog")
-
-
 def find(wanted: NetnsId, proc: str = "/proc", named: str = NAMED) -> Namespace | None:
     """That namespace, where a name, a process or a mount leads to it. Only root finds all."""
     for place in namespaces(proc, named):

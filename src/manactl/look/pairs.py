@@ -32,13 +32,14 @@ def unjoined(netdev: Netdev, roots: Roots = Roots()) -> VmbusNic | None:  # noqa
     """The device that the port is to be the VF of, while hv_netvsc has not joined the two yet.
 
     netvsc_register_vf() joins a VF to the netdev of its own MAC address as soon as both are there.
-    Before there is such a netdev, Azure's UUIDs tell: they are made of the MAC address.
+    Before there is such a netdev, or where its address cannot be read, Azure's UUIDs tell: they are
+    made of the MAC address.
     """
     macs = {mac for mac in (netdev.permanent_mac, netdev.mac) if mac}
     if netdev.master is not None or not macs:
         return None
     for nic in vmbus.nics(roots):
-        mac = nic.mac if nic.netdev is not None else vmbus.mac_of(nic.uuid)
+        mac = nic.mac or vmbus.mac_of(nic.uuid)
         if mac in macs and nic.driver in (None, vmbus.NETVSC):
             return nic
     return None

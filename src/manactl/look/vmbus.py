@@ -13,6 +13,7 @@ NETWORK = "{f8615163-df3e-46c5-913f-f2d2f965ed0e}"  # class_id, HV_NIC_GUID in l
 _UUID_DIGITS = 32
 NETVSC = "hv_netvsc"
 UIO = "uio_hv_generic"
+_OPENED = 3  # CHANNEL_OPENED_STATE of enum vmbus_channel_state in linux/hyperv.h
 
 
 class VmbusNic(NamedTuple):
@@ -76,6 +77,13 @@ def mac_of(uuid: str) -> str | None:
     if digits != (mac * 3)[: len(digits)] or len(digits) != _UUID_DIGITS:
         return None
     return ":".join(mac[at : at + 2] for at in range(0, len(mac), 2))
+
+
+def is_open(uuid: str, roots: Roots = Roots()) -> bool | None:  # noqa: B008 - frozen
+    """Whether the channel of the device is open (state_show() of the bus): one of uio_hv_generic's is
+    while a program has the uio device open, wherever that runs. None: that could not be read."""
+    state = number(f"{roots.sys}/bus/vmbus/devices/{uuid}/state")
+    return None if state is None else state == _OPENED
 
 
 def uio_rdev(uuid: str, roots: Roots = Roots()) -> int | None:  # noqa: B008 - frozen

@@ -18,6 +18,10 @@ class Phase(enum.StrEnum):
     CLOSED = "closed"
 
 
+_INITIAL_INODE = 0xEFFFFFF9  # include/uapi/linux/nsfs.h; all others are above
+_FIRST_COOKIE = 1
+
+
 class NetnsId(NamedTuple):
     """Which network namespace it is, in this boot. None: this kernel does not tell.
 
@@ -32,6 +36,14 @@ class NetnsId(NamedTuple):
         if self.cookie is not None and other.cookie is not None:
             return self.cookie == other.cookie
         return self.inode is not None and self.inode == other.inode
+
+    @property
+    def is_initial(self) -> bool | None:
+        """Whether it is the kernel's own, init_net: it gets the first cookie (net_ns_init()), and
+        from Linux 6.19 on has an inode of its own instead (NET_NS_INIT_INO)."""
+        if self.inode == _INITIAL_INODE:
+            return True
+        return None if self.cookie is None else self.cookie == _FIRST_COOKIE
 
 
 class ClaimSummary(NamedTuple):
@@ -48,6 +60,7 @@ class ClaimSummary(NamedTuple):
     upper: str | None = None  # the synthetic netdev of a pair when it was claimed
     vmbus: str | None = None  # and its VMBus UUID
     upper_altnames: tuple[str, ...] | None = None
+    upper_ifindex: int | None = None
     names: tuple[str, ...] = ()  # of its netdevs when it was claimed, altnames included
     waits: Note | None = None  # for a confirmation, or for ever: what comes of it
     forsaken: bool = False  # it is due to be released, or will be, and whoever does that is gone

@@ -8,6 +8,7 @@ from datetime import datetime
 from manactl.act.claim import ClaimResult
 from manactl.act.released import Outcome, ReleasedPort, ReleaseResult
 from manactl.act.uio import BindUio
+from manactl.decide import port_words
 from manactl.escape import command, link
 from manactl.model.port import PortStatus
 from manactl.model.record import Mode
@@ -35,15 +36,16 @@ def claim_lines(result: ClaimResult, *, dry_run: bool, command_follows: bool = F
     if dry_run:
         return [*lines, DRY_RUN]
     lines += [_claimed(result, port) for port in result.ports]
+    deaf = [line for port in result.ports for line in _deaf(result, port)]
     if command_follows:
-        return lines
+        return [*lines, *deaf]
     labels = [port.label for port in (*result.ports, *(p for p, _ in result.already))]
     lines[-1] += f" When done: {command('manactl', 'release', names=labels)}"
     if result.persist:
         lines += [_at_boot(result, port) for port in result.ports]
     if result.confirm_by is not None:
         lines.append(_goes_back([port.label for port in result.ports], result.confirm_by).strip())
-    return lines
+    return [*lines, *deaf]
 
 
 def _at_boot(result: ClaimResult, port: PortStatus) -> str:
@@ -86,6 +88,14 @@ def _of_pair(result: ClaimResult, port: PortStatus) -> str:
     if state.alone:
         return f" ({port.pair.netdev} stays up on the synthetic path: --synthetic=keep)"
     return f" ({port.pair.netdev} and its VF {state.ifname} are down: --synthetic=down)"
+
+
+def _deaf(result: ClaimResult, port: PortStatus) -> list[str]:
+    """What a raw QP on a pair does not get, unless DPDK's netvsc PMD has the synthetic netdev."""
+    if port.pair is None or port.netdev is None or BindUio.KIND in result.facts.get(port.id, {}):
+        return []
+    said = port_words.deaf(port.netdev.name, port.pair.netdev)
+    return [f"{said[0].upper()}{said[1:]}."]
 
 
 def release_lines(result: ReleaseResult, *, verb: str, dry_run: bool) -> list[str]:

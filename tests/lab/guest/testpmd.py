@@ -8,7 +8,8 @@ replace those given here. testpmd runs on a pseudo-terminal, without which it wo
 it opens the port of the function whose permanent MAC is MAC, and creates on it a raw QP, an RSS
 QP, work queues, completion queues and memory regions. With the UUID of a VMBus device, which
 uio_hv_generic has, the port is netvsc's, and MANA's is its VF; that takes huge pages, since the host
-is told physical addresses. PCI may be `-` then: netvsc without a VF.
+is told physical addresses. PCI may be `-` then: netvsc without a VF. MAC may be `-`: without `mac=`
+it opens every port of the function.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def arguments_for(
 ) -> list[str]:
     """Few, short queues, and no huge pages where they are not needed: the guest is small."""
     memory = ("-m", "256", "-a", uuid) if uuid else ("--no-huge", "-m", "512", "--iova-mode=va")
-    ports = ",".join(f"mac={one}" for one in mac.split(","))
-    vf = ("--no-pci",) if pci == "-" else ("-a", f"{pci},{ports}")
+    ports = "" if mac == "-" else "".join(f",mac={one}" for one in mac.split(","))
+    vf = ("--no-pci",) if pci == "-" else ("-a", f"{pci}{ports}")
     lcores = ("-l", "0,1") if (os.cpu_count() or 1) > 1 else ("--lcores", "(0,1)@0")
     return [
         *("dpdk-testpmd", *lcores, *memory, "--no-telemetry", *vf),

@@ -16,7 +16,10 @@ from manactl.act.await_free import PATIENCE
 from manactl.act.plan import SetAdmin, SetSynthetic
 from manactl.errors import Busy, NotRestored, RolledBack, UsageError
 from manactl.journal import file as journal
-from manactl.model.port import Report
+from manactl.model.port import PortId, Report
+from manactl.netstate.blueprints import Blueprint
+from manactl.netstate.link_settings import LinkSettings
+from manactl.netstate.losses import Cause
 from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, furnished, paired, release
 from tests.unit.kernel import UUID, Kernel, meaning
 from tests.unit.wording import Coded, says, wording
@@ -105,16 +108,18 @@ def test_the_header_identifies_the_pair(tmp_path: Path) -> None:
     assert result.journal is not None
     header = journal.read(result.journal).header
     (port,) = header["ports"]
-    shown = {key: port[key] for key in ("netdev", "vf", "upper", "vmbus", "synthetic")}
+    keys = ("netdev", "vf", "upper", "upper_ifindex", "vmbus", "synthetic")
+    shown = {key: port[key] for key in keys}
     assert shown == {
         "netdev": "eth0",
         "vf": "eth1",
         "upper": "eth0",
+        "upper_ifindex": 40,
         "vmbus": UUID,
         "synthetic": "down",
     }
     (summary,) = journal.list_claims(tmp_path, "boot-1").claims
-    assert summary.claim.synthetic == "down"
+    assert (summary.claim.synthetic, summary.upper_ifindex) == ("down", 40)
     assert {"eth0", "eth1"} <= set(summary.names)
 
 
@@ -230,6 +235,32 @@ def test_host_servicing_meanwhile(tmp_path: Path, mode: str) -> None:
     assert kernel.picture() == before
 
 
+@pytest.mark.parametrize("back", [False, True])
+def test_a_kept_netdev_that_was_destroyed_meanwhile_is_told(tmp_path: Path, back: bool) -> None:
+    """Its snapshot has nothing of what was on it, so nothing is missing by that."""
+
+    class Planned(FakeSystem):
+        def blueprints(self, port: PortId) -> tuple[Blueprint, ...]:
+            return (Blueprint(40, LinkSettings()),)
+
+    kernel = paired()
+    (twin,) = kernel.synthetics
+    for destroyed in (False, True):
+        one = host(kernel)
+        one.systems = Planned
+        claim(tmp_path, one, synthetic="keep")
+        if destroyed:
+            kernel.unbind(twin)
+            if back:
+                kernel.bind(twin, "hv_netvsc")
+        (port,) = release(tmp_path, host(kernel)).ports
+        assert [loss.cause for loss in port.lost] == [Cause.NOT_KEPT] * destroyed
+    with wording:
+        assert (f"{twin.name}, the netdev of" if back else "has no netdev any more") in port.lost[
+            0
+        ].text
+
+
 def test_a_synthetic_netdev_that_is_gone_is_residue_and_the_vf_comes_back(tmp_path: Path) -> None:
     kernel = paired()
     claim(tmp_path, host(kernel))
@@ -323,7 +354,10 @@ def test_what_the_plan_says(tmp_path: Path) -> None:
     assert [type(step) for step in down.steps][1:3] == [SetAdmin, SetSynthetic]
     with wording:
         assert any("--synthetic=down" in note for note in down.notes)
-        assert any("receives nothing" in note for note in keep.notes)
+        for plan in (down, keep):
+            assert [
+                note for note in plan.notes if "a raw QP on eth1 can send, and receives" in note
+            ]
         assert any("servicing undoes it" in note for note in keep.notes)
         assert "addresses, routes and connections stay" in keep.stops[0]
     assert keep.drops == ()

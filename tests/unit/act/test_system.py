@@ -576,7 +576,7 @@ def test_who_has_the_uio_device_of_a_vmbus_device(
     system: Any, sys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuid, rdev = "000d3aaa-0010", os.makedev(243, 5)
-    assert system.uio_holders(uuid) == ()
+    assert (system.uio_holders(uuid), system.uio_open(uuid)) == ((), False)
     uio = sys / "bus/vmbus/devices" / uuid / "uio/uio5"
     uio.mkdir(parents=True)
     (uio / "dev").write_text("243:5\n")
@@ -592,6 +592,10 @@ def test_who_has_the_uio_device_of_a_vmbus_device(
     monkeypatch.setattr(live.procfs, "holders", holders)
     assert system.uio_holders(uuid) == ("somebody",)
     assert asked == [("/proc", [rdev])]
+    assert not system.uio_open(uuid)
+    for state, is_open in (("2", False), ("3", True)):
+        (uio.parent.parent / "state").write_text(f"{state}\n")
+        assert system.uio_open(uuid) is is_open
 
 
 def test_what_is_asked_of_rtnetlink_and_ethtool_is_of_the_netdev_of_now(

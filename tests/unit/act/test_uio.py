@@ -21,6 +21,7 @@ from manactl.errors import Busy, NotRestored, Refused, RolledBack
 from manactl.journal import file as journal
 from manactl.journal import lock
 from manactl.look.netdevs_of import Found, Unread
+from manactl.model.claim import NetnsId
 from manactl.render import outcome
 from tests.unit.fakes import PORT
 from tests.unit.host import FakeHost, FakeSystem, Fate, Followed, Killed, claim, paired, release
@@ -57,6 +58,25 @@ def test_the_device_goes_to_uio_and_its_netdev_comes_back_whole(tmp_path: Path) 
         assert [loss.text.split(":")[0] for loss in port.lost] == [
             "eth0 was re-created (ifindex 40 -> 140)"
         ]
+
+
+@pytest.mark.parametrize("cookie", [17, None])
+def test_it_is_refused_where_the_netdev_would_come_back_elsewhere(
+    tmp_path: Path, cookie: int | None
+) -> None:
+    """hv_netvsc makes netdevs in the initial network namespace; which one it is may be unknown."""
+    kernel = paired()
+    before = kernel.picture()
+    host = FakeHost(kernel)
+    host.here = NetnsId(host.here.inode, cookie)
+    for more in ({}, {"allow": ["foreign-netns"]}, {"dry_run": True}):
+        with pytest.raises(Refused, match=says("--synthetic=down"), check=Coded("foreign-netns")):
+            claim(tmp_path, host, "eth0", synthetic="uio", **more)
+    assert (kernel.picture(), kernel.synthetics[0].ifindex) == (before, 40)
+    assert journal.paths(tmp_path) == []
+    claim(tmp_path, host, "eth0", synthetic="down")
+    release(tmp_path, host)
+    assert kernel.picture() == before
 
 
 def test_a_pair_that_was_down_is_down_again(tmp_path: Path) -> None:
@@ -101,6 +121,26 @@ def test_who_has_the_uio_device_open_is_busy_and_nothing_is_touched(tmp_path: Pa
     assert journal.paths(tmp_path) == []
 
 
+def test_who_has_it_open_and_is_not_seen_is_not_nobody(tmp_path: Path) -> None:
+    """In another pid namespace, as a container has: the channel is open all the same."""
+    kernel = paired()
+    claimed(tmp_path, kernel)
+    (twin,) = kernel.synthetics
+    twin.unseen = True
+    with pytest.raises(Busy, check=Coded("holder")) as caught:
+        release(tmp_path, FakeHost(kernel))
+    assert twin.driver == UIO
+    with wording:
+        assert "another pid namespace" in (caught.value.hint or "")
+    failure = undone_by(FakeHost(kernel))
+    assert (failure.taken, twin.driver) == (True, UIO)
+    with wording:
+        assert "not visible from here" in failure.message
+    twin.unseen = False
+    release(tmp_path, FakeHost(kernel))
+    assert journal.paths(tmp_path) == []
+
+
 def test_who_opens_the_uio_device_while_a_hold_is_waited_for_is_busy_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +179,27 @@ def test_a_device_that_the_host_has_taken_back_is_residue_until_it_is_there(tmp_
             assert f"  not attempted: {what}" in no.value.message.splitlines()
         assert "offers it again" in (no.value.hint or "")
     twin.offered, twin.driver = True, None
+    release(tmp_path, FakeHost(kernel), recover=True)
+    assert kernel.picture() == before
+
+
+def test_a_driver_that_does_not_take_it_back_is_not_the_host(tmp_path: Path) -> None:
+    """ENODEV is what a device that is gone answers, too."""
+    kernel = paired()
+    before = kernel.picture()
+    claimed(tmp_path, kernel)
+
+    class Overridden(FakeSystem):
+        def bind_vmbus(self, uuid: str, driver: str) -> None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    host = FakeHost(kernel)
+    host.systems = Overridden
+    with pytest.raises(NotRestored, check=Coded("residue")) as no:
+        release(tmp_path, host)
+    with wording:
+        assert "kernel log" in (no.value.hint or "")
+        assert "offers it again" not in (no.value.hint or "")
     release(tmp_path, FakeHost(kernel), recover=True)
     assert kernel.picture() == before
 
@@ -235,18 +296,6 @@ def test_dying_at_any_operation_of_a_claim_or_a_release(
         assert number > 10
 
 
-def test_where_its_netdev_would_not_come_back_it_is_refused(tmp_path: Path) -> None:
-    """hv_netvsc makes it in the initial network namespace."""
-    kernel = paired()
-    before, host = kernel.picture(), FakeHost(kernel)
-    host.initial = False
-    for more in ({}, {"allow": ["foreign-netns"]}, {"dry_run": True}):
-        with pytest.raises(Refused, match=says("--synthetic=down"), check=Coded("foreign-netns")):
-            claim(tmp_path, host, "eth0", synthetic="uio", **more)
-    assert (kernel.picture(), kernel.synthetics[0].ifindex) == (before, 40)
-    claim(tmp_path, host, "eth0", synthetic="down")
-
-
 def test_the_step_comes_back_from_its_json(tmp_path: Path) -> None:
     kernel = paired()
     claimed(tmp_path, kernel)
@@ -257,6 +306,7 @@ def test_the_step_comes_back_from_its_json(tmp_path: Path) -> None:
     assert BindUio.from_json(step.to_json()) == step
     with wording:
         assert any("destroyed" in note for note in header["plan"]["notes"])
+        assert not any("receives nothing" in note for note in header["plan"]["notes"])
 
 
 def test_what_a_release_would_do(tmp_path: Path) -> None:

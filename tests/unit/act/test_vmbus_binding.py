@@ -57,6 +57,25 @@ def test_binding_and_unbinding(bus: Path) -> None:
     assert written(bus, "hv_netvsc", "unbind") == ONE
 
 
+@pytest.mark.parametrize("takes", [True, False])
+def test_a_driver_that_was_unloaded_meanwhile_is_loaded(
+    bus: Path, monkeypatch: pytest.MonkeyPatch, takes: bool
+) -> None:
+    """It takes the device by itself, unless somebody has told it not to (drivers_autoprobe)."""
+    gone, there = bus / "hv_netvsc", bus / "drivers/hv_netvsc"
+    there.rename(gone)
+    device = bus / "devices" / ONE / "driver"
+    tools = bus.parent / "tools"
+    tools.mkdir()
+    modprobe = tools / "modprobe"
+    take = f"ln -s {there} {device}" if takes else ":"
+    modprobe.write_text(f'#!/bin/sh\n[ "$*" = "-- hv_netvsc" ] && mv {gone} {there} && {take}\n')
+    modprobe.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    vmbus_binding.bind(ONE, "hv_netvsc", roots(bus))
+    assert written(bus, "hv_netvsc", "bind") == ("" if takes else ONE)
+
+
 def test_the_class_is_written_and_what_had_a_driver_before_stays(bus: Path) -> None:
     give(bus, ONE, "uio_hv_generic")
     vmbus_binding.open_uio(roots(bus))

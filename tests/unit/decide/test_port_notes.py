@@ -227,6 +227,24 @@ def test_a_pair_on_uio_whose_device_is_not_there_any_more() -> None:
     assert codes == ["drift-vf-up", "drift-synthetic-up", "drift-not-uio"]
 
 
+@pytest.mark.parametrize("mode", ["down", "keep", "uio"])
+@pytest.mark.parametrize(("then", "now"), [(4, 4), (4, 9), (None, 9), (4, None)])
+def test_a_synthetic_netdev_that_is_another_one(
+    mode: str, then: int | None, now: int | None
+) -> None:
+    """With uio there is none, and a new one is told of as that."""
+    claim = claim_of(1)
+    claim = claim._replace(claim=claim.claim._replace(synthetic=mode), upper_ifindex=then)
+    up = {"down": False, "keep": True, "uio": None}[mode]
+    found = {
+        note.code for note in port_notes.drift(paired(admin_up=False, up=up), claim, above=now)
+    }
+    another = (then, now) == (4, 9) and mode != "uio"
+    assert found == (
+        {"drift-synthetic-recreated"} if another else {"drift-not-uio"} if mode == "uio" else set()
+    )
+
+
 @pytest.mark.parametrize(
     ("codes", "mode", "helps"),
     [

@@ -52,6 +52,12 @@ def tcp(one: Connection, survives: str) -> dict[str, object]:
 
 CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
     ("foreign-netns", why.NotHere("eth7", "blue"), ["blue"], [("sysfs", "netdev", "eth7")]),
+    (
+        "foreign-netns",
+        why.MadeElsewhere("eth0"),
+        ["eth0", "initial"],
+        [("sysfs", "netdev", "eth0")],
+    ),
     ("foreign-netns", why.NotHere(None, None), ["unplugged"], [("sysfs", "netdev", None)]),
     (
         "foreign-netns",

@@ -216,14 +216,6 @@ def test_our_own_namespace_is_told_by_inode_and_cookie(places: Places) -> None:
     assert netns.own(str(places.base / "nowhere")).inode is None
 
 
-def test_the_initial_namespace_is_known_by_a_sysctl_that_no_other_has(tmp_path: Path) -> None:
-    core = tmp_path / "sys/net/core"
-    core.mkdir(parents=True)
-    assert not netns.is_initial(str(tmp_path))
-    (core / "netdev_max_backlog").write_text("1000")
-    assert netns.is_initial(str(tmp_path))
-
-
 RED = NetnsId(0, 17)
 
 

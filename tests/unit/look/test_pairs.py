@@ -93,6 +93,14 @@ def test_before_there_is_a_netdev_it_is_known_by_the_uuid(bus: Bus, driver: str 
     assert pairs.unjoined(ALONE, bus.roots) == VmbusNic(ONE, driver)
 
 
+def test_where_its_address_cannot_be_read_the_uuid_tells(bus: Bus) -> None:
+    net = bus.netdev(bus.device(ONE), "eth0", 2)
+    (net / "address").unlink()
+    found = pairs.unjoined(ALONE, bus.roots)
+    assert found is not None
+    assert (found.uuid, found.netdev) == (ONE, "eth0")
+
+
 def test_what_another_driver_has_is_to_be_joined_to_nothing(bus: Bus) -> None:
     bus.device(ONE, driver="uio_hv_generic")
     assert pairs.unjoined(ALONE, bus.roots) is None

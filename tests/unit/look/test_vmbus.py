@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from manactl.look.sysfs import Roots
-from manactl.look.vmbus import NETVSC, NETWORK, VmbusNic, mac_of, nic, nics, uuid_of
+from manactl.look.vmbus import NETVSC, NETWORK, VmbusNic, is_open, mac_of, nic, nics, uuid_of
 
 ONE = "000d3aaa-0010-000d-3aaa-0010000d3aaa"
 TWO = "000d3aaa-0011-000d-3aaa-0011000d3aaa"
@@ -102,6 +102,16 @@ def test_a_netdev_leads_to_its_device(bus: Bus) -> None:
     assert uuid_of("eth0", bus.roots) == ONE
     assert uuid_of("eth7", bus.roots) is None
     assert uuid_of("eth9", bus.roots) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "opened"), [("3\n", True), ("2\n", False), ("", None), (None, None)]
+)
+def test_whether_the_channel_is_open(bus: Bus, state: str | None, opened: bool | None) -> None:
+    device = bus.device(ONE, driver="uio_hv_generic")
+    if state is not None:
+        (device / "state").write_text(state)
+    assert is_open(ONE, bus.roots) is opened
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,24 @@ CLAIM = ClaimInfo(datetime(2026, 11, 22, tzinfo=UTC), {"uid": 0}, "claim", None,
 
 
 @pytest.mark.parametrize(
+    ("inode", "cookie", "initial"),
+    [
+        (0xF0000000, 1, True),
+        (0xEFFFFFF9, 7, True),  # Linux 6.19 and later
+        (0xEFFFFFF9, None, True),
+        (0xF0000001, 7, False),
+        (0xF0000001, None, None),
+        (None, 7, False),
+        (None, None, None),
+    ],
+)
+def test_the_kernels_own_namespace_is_known_by_number(
+    inode: int | None, cookie: int | None, initial: bool | None
+) -> None:
+    assert NetnsId(inode, cookie).is_initial is initial
+
+
+@pytest.mark.parametrize(
     ("phase", "same_boot", "to_recover"),
     [
         ("claimed", True, False),

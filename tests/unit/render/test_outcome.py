@@ -171,8 +171,11 @@ def test_what_became_of_a_pair_is_said() -> None:
         (kept, "(eth0 stays up on the synthetic path: --synthetic=keep)"),
     ):
         result = ClaimResult(None, states={PORT: state}, facts=proven, ports=(pair,))
-        with wording:
-            assert words in outcome.claim_lines(result, dry_run=False)[0]
+        for follows in (False, True):  # a command, which may be DPDK
+            first, last = outcome.claim_lines(result, dry_run=False, command_follows=follows)
+            with wording:
+                assert words in first
+                assert last.startswith("A raw QP on eth1 can send, and receives nothing: ")
     on_uio = {PORT: {**proven[PORT], "bind-uio": {"boottime": 1.0}}}
     result = ClaimResult(None, states={PORT: down}, facts=on_uio, ports=(pair,))
     (line,) = outcome.claim_lines(result, dry_run=False)

@@ -79,17 +79,28 @@ static int bus_probe(struct device *device)
 	return driver->probe && id ? driver->probe(hv, id) : -ENODEV;
 }
 
+/*
+ * uio_hv_generic frees the rings of a channel that its user still has open, and leaves it open: so
+ * the host looks at them no more before it goes, and the channel is closed here. After a rescind
+ * that is no fault of the driver's.
+ */
 static void bus_remove(struct device *device)
 {
 	struct nic *nic = container_of(device, struct nic, device.device);
 	struct hv_driver *driver = device->driver ? drv_to_hv_drv(device->driver) : NULL;
 
+	if (nic->polled)
+		host_leave(nic);
 	if (driver && driver->remove)
 		driver->remove(&nic->device);
 	nic->channel.chn_rescind_callback = NULL; /* uio_hv_generic may be unloaded next */
 	nic->channel.sc_creation_callback = NULL;
-	if (nic->channel.state != CHANNEL_OPEN_STATE || !list_empty(&nic->channel.sc_list))
-		violation(nic, "open-after-remove", "%s left its channel open", device->driver->name);
+	if (nic->channel.state != CHANNEL_OPEN_STATE || !list_empty(&nic->channel.sc_list)) {
+		if (!nic->channel.rescind)
+			violation(nic, "open-after-remove", "%s left its channel open",
+				  device->driver->name);
+		vmbus_close(&nic->channel);
+	}
 	mutex_lock(&nic->lock);
 	if (!list_empty(&nic->gpadls))
 		violation(nic, "gpadl-leak", "%s left memory with the host", device->driver->name);
@@ -140,11 +151,23 @@ ATTRIBUTE_GROUPS(device);
 
 /* ---- Files of a driver */
 
+/* With the list's lock held. */
+static bool has_dynamic(struct hv_driver *driver, const guid_t *guid)
+{
+	struct dynamic_id *dynamic;
+
+	list_for_each_entry(dynamic, &driver->dynids.list, list)
+		if (guid_equal(&dynamic->id.guid, guid))
+			return true;
+	return false;
+}
+
 static ssize_t new_id_store(struct device_driver *driver, const char *text, size_t size)
 {
 	struct hv_driver *hv = drv_to_hv_drv(driver);
 	struct dynamic_id *dynamic;
 	char word[UUID_STRING_LEN + 1];
+	bool known;
 	int error;
 
 	strscpy(word, text, sizeof(word));
@@ -156,8 +179,14 @@ static ssize_t new_id_store(struct device_driver *driver, const char *text, size
 		return -EINVAL;
 	}
 	spin_lock(&hv->dynids.lock);
-	list_add_tail(&dynamic->list, &hv->dynids.list);
+	known = has_dynamic(hv, &dynamic->id.guid);
+	if (!known)
+		list_add_tail(&dynamic->list, &hv->dynids.list);
 	spin_unlock(&hv->dynids.lock);
+	if (known) {
+		kfree(dynamic);
+		return -EEXIST;
+	}
 	error = driver_attach(driver);
 	return error ? error : size;
 }

@@ -321,16 +321,24 @@ int host_open(struct vmbus_channel *channel, bool polled)
 	return 0;
 }
 
-void host_close(struct nic *nic)
+/* Afterwards the host looks at no ring of this NIC any more. */
+void host_leave(struct nic *nic)
 {
-	u32 i;
-
 	WRITE_ONCE(nic->open, false);
 	wake_up_all(&nic->let_go);
 	cancel_delayed_work_sync(&nic->poll);
 	cancel_work_sync(&nic->work);
 	cancel_work_sync(&nic->offers);
 	mutex_lock(&nic->lock); /* a frame from another NIC may be on its way here */
+	mutex_unlock(&nic->lock);
+}
+
+void host_close(struct nic *nic)
+{
+	u32 i;
+
+	host_leave(nic);
+	mutex_lock(&nic->lock);
 	for (i = CHANNELS_MAX - 1; i; i--)
 		if (nic->sub_open[i]) {
 			nic->sub_open[i] = false;
@@ -501,9 +509,10 @@ int nic_rescind(int number)
 		if (nic->subs[i])
 			WRITE_ONCE(nic->subs[i]->rescind, true);
 	mutex_unlock(&nic->lock);
-	if (nic->channel.chn_rescind_callback)
+	if (nic->channel.chn_rescind_callback) /* uio_hv_generic's, once it was opened: it does the rest */
 		nic->channel.chn_rescind_callback(&nic->channel);
-	device_unregister(&nic->device.device);
+	else
+		device_unregister(&nic->device.device);
 	link_unplug(nic);
 	nic_put(nic);
 	return 0;

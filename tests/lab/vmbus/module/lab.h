@@ -190,6 +190,7 @@ static inline u32 index_of(const struct vmbus_channel *channel)
 
 int host_open(struct vmbus_channel *channel, bool polled);
 bool host_opened(struct vmbus_channel *channel);
+void host_leave(struct nic *nic); /* its rings may go */
 void host_close(struct nic *nic); /* all channels */
 void host_kick(struct nic *nic); /* from any context */
 u32 host_map(struct nic *nic, void *buffer, u32 size);
