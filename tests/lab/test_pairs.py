@@ -499,7 +499,6 @@ class PairBench(Bench):
         return list(vm.twins.values())
 
 
-@pairs_on_newest()
 @pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("mode", ["down", "keep"])
 def test_random_networks_on_pairs_are_as_they_were(

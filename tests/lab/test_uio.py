@@ -454,7 +454,6 @@ def test_every_power_cut(furnished: Vm, tmp_path: Path) -> None:
 # --- random networks --------------------------------------------------------------------------
 
 
-@pairs_on_newest()
 @pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.soak)])
 def test_random_networks_are_as_they_were(pair: Vm, seed: int, count: int) -> None:
     vm = pair
