@@ -65,7 +65,8 @@ def test_entries_of_a_vxlan() -> None:
         rt.NdMsg(7, 8, rt.NUD_PERMANENT, 0x2).pack() + other + end,
     ]
     via, learned = bridging.of_vxlan(dump, 9, {"eth1": 3, "wan7": 3})
-    assert via.describe() == "VXLAN FDB entry 02:aa:00:00:00:01"
+    with wording:
+        assert via.describe() == "VXLAN FDB entry 02:aa:00:00:00:01"
     assert Kept.from_json(via.to_json()) == via
     made = via.request(12, 0, {"eth1": 5}).body
     assert rt.NdMsg.of(made)[1:4] == (12, rt.NUD_PERMANENT, 0x2)
