@@ -13,7 +13,7 @@ SET_UP_AGAIN = "something has set it up again since"
 
 
 def not_on_uio(name: str | None) -> str:
-    return f"uio_hv_generic has not the VMBus device of {name} any more"
+    return f"uio_hv_generic no longer has the VMBus device of {name}"
 
 
 def named(holders: Sequence[Holder]) -> str:

@@ -140,9 +140,9 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
         "claimed below a synthetic netdev, yet it has none now: hv_netvsc is unbound, or has not "
         "found it again",
     "drift-not-uio":
-        "claimed with --synthetic=uio, yet uio_hv_generic has not the VMBus device of {0} ({1}) any "
-        "more: somebody, or the host, has taken it; DPDK's netvsc PMD does not work until it is "
-        "released and claimed again",
+        "claimed with --synthetic=uio, yet uio_hv_generic no longer has the VMBus device of {0} ({1}): "
+        "somebody, or the host, has taken it; DPDK's netvsc PMD does not work until it is released and "
+        "claimed again",
     "claimed-elsewhere":
         "claimed in another network namespace (inode {0}): nothing of that claim is written into "
         "this one; `manactl release` shows the way out",

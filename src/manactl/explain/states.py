@@ -167,7 +167,7 @@ TOPICS = (
             "claimed, yet its netdev is up: hv_netvsc opens it again below <name>, which is up",
             "claimed with its synthetic netdev, yet <name> is up",
             "claimed below a synthetic netdev, yet it has none now",
-            "claimed with --synthetic=uio, yet uio_hv_generic has not the VMBus device of <name>",
+            "claimed with --synthetic=uio, yet uio_hv_generic no longer has the VMBus device of <name>",
             "claimed, yet another NIC is in its place",
             "claimed, yet its netdev is not here any more",
             "claimed, yet its netdev has been moved to the network namespace <name>",

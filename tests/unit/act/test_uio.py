@@ -352,7 +352,7 @@ def test_a_device_that_uio_has_not_any_more_is_not_claimed_already(
     if driver is not None:
         kernel.bind(twin, driver)
     name = kernel.nics[0].name
-    with pytest.raises(Busy, match=says("uio_hv_generic has not"), check=Coded("drift")):
+    with pytest.raises(Busy, match=says("uio_hv_generic no longer has"), check=Coded("drift")):
         claim(tmp_path, FakeHost(kernel), name)
     release(tmp_path, FakeHost(kernel))
     assert kernel.picture() == before
