@@ -122,10 +122,10 @@ def vport_leaked(system: Seen, port: PortId) -> bool:
 
 
 def reload_driver(port: PortId) -> str:
-    """What frees a leaked vport."""
+    """What frees a leaked vport; where NETNS_ADVICE holds it would hang the host."""
     return (
-        f"reload the driver when all ports of {port.pci} may go down: "
-        "modprobe -r mana_ib mana && modprobe mana_ib"
+        f"reload the driver when all ports of {port.pci} may go down, and no netvsc interface is in "
+        "another network namespace: modprobe -r mana_ib mana && modprobe mana_ib"
     )
 
 

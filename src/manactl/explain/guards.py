@@ -200,7 +200,8 @@ TOPICS = (
         "mana_destroy_eq(); mana_cfg_vport() without mana_uncfg_vport()",
         check=(Step("What status reports of the port:", "manactl status -v PORT"),),
         remedy=(Step("(1): do not stop the program until you can reboot."),
-                Step("(2), when all ports of the function may go down:",
+                Step("(2), when all ports of the function may go down, and no netvsc interface is "
+                     "in another network namespace (see netvsc-netns-hang):",
                      "modprobe -r mana_ib mana && modprobe mana_ib")),
     ),
 )  # fmt: skip
