@@ -84,6 +84,12 @@ def kill_at_acts(one: Furnished, before: Shown, points: Iterable[tuple[str, int,
     return killed
 
 
+# The turns in which pairs take all acts, an hour each at most: odd, so that of two turns with the
+# same acts one kills before them and one during them.
+SLICES = 9
+TURNS = range(2 * SLICES)
+
+
 def kill_at_some(one: Furnished, stride: int, start: int) -> int:
     """Kill before or during every so many acts of a claim and a release, by turns, from one of the
     first on; of how many."""

@@ -60,7 +60,7 @@ class Exec:
         vm = self.site.vm
         if owners(vm)[2] != "raw-qp":  # costs the guest nothing
             return False
-        word = f"grep -q '\"event\":\"claimed\"' {STATE}/claims/*"
+        word = f'grep -q \'"event":"claimed"\' {STATE}/claims/*'
         claimed = vm.run(word, check=False).rc == 0
         # Asked again: what held it before the journal's word may have been the proof.
         return claimed and owners(vm)[2] == "raw-qp"

@@ -17,7 +17,7 @@ from tests.lab.furnished import Furnished
 from tests.lab.notes import noted
 from tests.lab.scene import manactl, names_every_port, owners, status
 from tests.lab.site import pairs_on_newest
-from tests.lab.test_crash import kill_at_some
+from tests.lab.test_crash import SLICES, TURNS, kill_at_some
 from tests.lab.test_networks import Bench, judged
 from tests.lab.test_vmbus import KEY, attached, more_cpus
 from tests.lab.users import User, eventually, resident, user
@@ -473,11 +473,11 @@ def test_killed_at_some_acts_it_is_put_back(furnished: Vm, seed: int, mode: str)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("turn", TURNS)
 @pytest.mark.parametrize("mode", ["down", "keep"])
-def test_killed_at_every_act_it_is_put_back(furnished: Vm, mode: str, start: int) -> None:
+def test_killed_at_every_act_it_is_put_back(furnished: Vm, mode: str, turn: int) -> None:
     one = Pair(furnished, resident(furnished, "crash"), mode)
-    assert kill_at_some(one, 1, start) > 20
+    assert kill_at_some(one, SLICES, turn) > 2
     takes(furnished, 2, "vf")
 
 

@@ -21,7 +21,7 @@ from tests.lab.furnished import Furnished, Shown
 from tests.lab.notes import ANY, is_note
 from tests.lab.scene import manactl, owners, status
 from tests.lab.site import pairs_on_newest
-from tests.lab.test_crash import kill_at_some
+from tests.lab.test_crash import SLICES, TURNS, kill_at_some
 from tests.lab.test_pairs import (
     FURNISHED,
     SPARE,
@@ -406,9 +406,10 @@ def test_killed_at_some_acts_it_is_put_back(furnished: Vm, seed: int) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("start", [0, 1])
-def test_killed_at_every_act_it_is_put_back(furnished: Vm, start: int) -> None:
-    assert kill_at_some(OnUio(furnished, resident(furnished, "crash")), 1, start) > 20
+@pytest.mark.parametrize("turn", TURNS)
+def test_killed_at_every_act_it_is_put_back(furnished: Vm, turn: int) -> None:
+    one = OnUio(furnished, resident(furnished, "crash"))
+    assert kill_at_some(one, SLICES, turn) > 2
     takes(furnished, 2, "vf")
 
 
