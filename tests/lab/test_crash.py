@@ -84,7 +84,7 @@ def kill_at_acts(one: Furnished, before: Shown, points: Iterable[tuple[str, int,
     return killed
 
 
-# The turns in which pairs take all acts, an hour each at most: odd, so that of two turns with the
+# The turns in which pairs take all acts, some minutes each: odd, so that of two turns with the
 # same acts one kills before them and one during them.
 SLICES = 9
 TURNS = range(2 * SLICES)
