@@ -137,11 +137,12 @@ def require_closed(system: System, steps: Sequence[Step], wait: float) -> None:
     if until(system, lambda: not held(), wait):
         return
     left = holders()
-    names = ", ".join(step.name for step in on_uio)
+    names = [step.name for step in on_uio]
+    way = outcome_words.wait_for_it if left else outcome_words.holder_unseen
     raise Busy(
-        f"{names} cannot be released: its uio device is still open{named(left)}",
+        f"{', '.join(names)} cannot be released: its uio device is still open{named(left)}",
         untouched="nothing was changed",
-        hint=outcome_words.WAIT_FOR_IT if left else outcome_words.holder_unseen(),
+        hint=way(names),
         evidence=holder_evidence(left),
         code="holder",
     )
@@ -179,10 +180,11 @@ def _still_held(
             code="kernel-bug",
         )
     holders = system.holders(port)
+    way = outcome_words.wait_for_it if holders else outcome_words.holder_unseen
     return Busy(
         f"{name} cannot be released: a raw QP still has its vport{named(holders)}",
         untouched="nothing was changed",
-        hint=outcome_words.WAIT_FOR_IT if holders else outcome_words.holder_unseen(),
+        hint=way([name]),
         evidence=[*evidence, *holder_evidence(holders)],
         code="holder",
     )

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from manactl.escape import called, command
 from manactl.model.port import Holder
 
-WAIT_FOR_IT = "end the holder and release again, or wait for it: manactl release --wait SECONDS"
-
 SET_UP_AGAIN = "something has set it up again since"
 
 
@@ -144,8 +142,17 @@ def _were(names: Sequence[str], done: str) -> str:
 # --- holders -------------------------------------------------------------------------------
 
 
-def holder_unseen() -> str:
-    return "its holder is not visible from here: it may be in another pid namespace; " + WAIT_FOR_IT
+def wait_for_it(names: Iterable[str]) -> str:
+    """For the ports or synthetic netdevs of these names, which others may have chosen."""
+    way = command("manactl", "release", "--wait", "60", names=names)
+    return f"end the holder and release again, or wait for it: {way}"
+
+
+def holder_unseen(names: Iterable[str]) -> str:
+    return (
+        "its holder is not visible from here: it may be in another pid namespace; "
+        + wait_for_it(names)
+    )
 
 
 def end_yourself(pids: Iterable[int]) -> str:

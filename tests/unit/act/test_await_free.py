@@ -341,7 +341,7 @@ def test_who_holds_it_is_named_with_the_evidence_and_the_way_on() -> None:
     assert caught.value.code == "holder"
     with wording:
         assert caught.value.hint == (
-            "end the holder and release again, or wait for it: manactl release --wait SECONDS"
+            "end the holder and release again, or wait for it: manactl release --wait 60 eth1"
         )
         assert [(e.source, e.fact) for e in caught.value.evidence] == [
             ("uverbs", "CREATE_QP"), ("proc", "holder"),
