@@ -148,6 +148,10 @@ def _details(port: PortStatus, width: int | None, now: datetime) -> Iterator[str
         identity += [("MAC", f"{netdev.mac or '?'}, permanent {netdev.permanent_mac or '?'}")]
         if netdev.altnames:
             identity.append(("altnames", " ".join(netdev.altnames)))
+    if pair := port.pair:
+        gone, driver = (", gone until release", ", of uio_hv_generic") if pair.on_uio else ("", "")
+        identity.append(("synthetic netdev", f"{pair.netdev}{gone}"))
+        identity.append(("VMBus device", f"{pair.vmbus}{driver}"))  # DPDK's `-a`
     if port.upper and port.upper.altnames:
         identity.append((f"altnames of {port.upper.netdev}", " ".join(port.upper.altnames)))
     if port.rdma and port.rdma.others:
@@ -159,7 +163,9 @@ def _details(port: PortStatus, width: int | None, now: datetime) -> Iterator[str
         who = port.claim.by.get("sudo_user") or f"uid {port.claim.by.get('uid')}"
         proven = "proven" if port.claim.proven else "not proven"
         since = timestamp(port.claim.since)
-        yield f"  claim    {port.claim.mode} since {since} by {escape(str(who))}, {proven} free then"
+        with_it = f", --synthetic={port.claim.synthetic}" if port.claim.synthetic else ""
+        about = f"{port.claim.mode} since {since} by {who}, {proven} free then{with_it}"
+        yield from _wrapped(f"  claim    {escape(about)}", width)
     for item in port.evidence:
         value = dumps(item.value, indent=None) if not isinstance(item.value, str) else item.value
         yield escape(f"  {item.source:8} {item.fact} = {value}")

@@ -13,6 +13,7 @@ from tests.unit.machine import PCI, Machine
 from tests.unit.wording import wording
 
 KERNELS = ["6.12", "6.18", "7"]
+UUID = "f8615163-0000-1000-2000-000d3aaa0010"
 
 
 def shown(report: Report, *, verbose: bool = False) -> str:
@@ -108,6 +109,27 @@ def test_claims_and_drift_are_shown(tmp_path: Path) -> None:
         assert "claim    claim since 2026-11-22T12:00:00Z by operator, proven free then" in shown(
             report, verbose=True
         )
+
+
+@pytest.mark.wording
+@pytest.mark.parametrize("mode", ["down", "keep", "uio"])
+def test_verbose_shows_what_became_of_a_pair_and_the_uuid_for_dpdk(
+    tmp_path: Path, mode: str
+) -> None:
+    """The UUID above all where the synthetic netdev, and its directory in sysfs, are gone."""
+    report = Machine(tmp_path, "7-idle").look()
+    info = ClaimInfo(report.time, {"uid": 0}, "claim", None, True, mode)
+    upper = Upper("eth9", "netvsc", UUID, on_uio=mode == "uio")
+    port = report.ports[1]._replace(claim=info, upper=upper)
+    report = report._replace(ports=(port,))
+    lines = shown(report, verbose=True).splitlines()
+    (claim,) = [line for line in lines if line.startswith("  claim ")]
+    assert claim.endswith(f", proven free then, --synthetic={mode}")
+    uio = mode == "uio"
+    assert f"  synthetic netdev: eth9{', gone until release' if uio else ''}" in lines
+    assert f"  VMBus device: {UUID}{', of uio_hv_generic' if uio else ''}" in lines
+    narrow = below(report, [port], verbose=True, width=80)
+    assert max(len(line.text) for line in narrow) <= 80
 
 
 @pytest.mark.wording
