@@ -131,8 +131,8 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
         "claimed with its synthetic netdev, yet {0} is up: somebody, or a network manager, has set "
         "it up",
     "drift-vf-up":
-        "claimed, yet its netdev is up: hv_netvsc opens it again below {0}, which is up, when the "
-        "host has serviced it or {0} is set up",
+        "claimed, yet its netdev is up: somebody has set it up, or hv_netvsc, which opens it below "
+        "{0} when the host has serviced it or {0} is set up",
     "drift-synthetic-recreated":
         "claimed, yet its synthetic netdev {0} was re-created (ifindex {1} -> {2}): the host took its "
         "device back, or it was unbound",

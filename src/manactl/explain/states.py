@@ -164,7 +164,7 @@ TOPICS = (
         forms=(
             "`manactl hold` sets it down again, and keeps it down",
             "claimed, yet its netdev is up",
-            "claimed, yet its netdev is up: hv_netvsc opens it again below <name>, which is up",
+            "claimed, yet its netdev is up: somebody has set it up, or hv_netvsc, which opens it below <name>",
             "claimed with its synthetic netdev, yet <name> is up",
             "claimed below a synthetic netdev, yet it has none now",
             "claimed with --synthetic=uio, yet uio_hv_generic no longer has the VMBus device of <name>",
