@@ -18,6 +18,7 @@ from manactl.look.netns import NetdevInNetns, NetnsSource, OtherNamespaces, own
 from manactl.look.sysfs import Roots
 from manactl.model.named_tuple import NamedTuple
 from manactl.model.port import (
+    UIO,
     Evidence,
     Missing,
     Netdev,
@@ -376,11 +377,11 @@ def _ports(seen: _Seen, shared: _Shared) -> Iterator[PortStatus]:
         if more := port_notes.slow(port):
             notes.append(more)
         port = _with_unjoined(port, shared)
-        if more := port_notes.unjoined(port):
-            notes.append(more)
         claim = shared.claims.get(port.id.key)
+        if (more := port_notes.unjoined(port)) and not (claim and claim.to_recover):
+            notes.append(more)
         if port.upper is None and claim is not None:
-            port = port._replace(upper=_on_uio(claim, shared.roots))
+            port = port._replace(upper=_destroyed(claim, shared.roots))
         notes += [
             port_notes.rdma_users(node.name, count)
             for node, count in seen.view.others_use
@@ -497,18 +498,20 @@ def _with_unjoined(port: PortStatus, shared: _Shared) -> PortStatus:
     return port._replace(upper=upper, unjoined=nic.uuid)
 
 
-def _on_uio(claim: "ClaimSummary", roots: Roots) -> UpperDevice | None:
-    """The synthetic netdev of a claimed pair that is destroyed while uio_hv_generic has its device:
-    its name is what the journal has."""
-    if not (claim.vmbus and claim.upper and claim.same_boot):
+def _destroyed(claim: "ClaimSummary", roots: Roots) -> UpperDevice | None:
+    """The synthetic netdev of a pair that was claimed for uio, as long as there is none: its name is
+    what the journal has, also where uio_hv_generic does not have the device (yet, or any more)."""
+    of_uio = claim.claim.synthetic == UIO and claim.same_boot
+    if not (of_uio and claim.vmbus and claim.upper):
         return None
     from manactl.look import vmbus  # noqa: PLC0415 - only for a claimed pair
 
     nic = vmbus.nic(claim.vmbus, roots)
-    if nic is None or nic.driver != vmbus.UIO:
+    if nic is not None and nic.netdev is not None:
         return None
+    on_uio = nic is not None and nic.driver == vmbus.UIO
     return UpperDevice(
-        claim.upper, "netvsc", claim.vmbus, altnames=claim.upper_altnames, on_uio=True
+        claim.upper, "netvsc", claim.vmbus, altnames=claim.upper_altnames, on_uio=on_uio
     )
 
 

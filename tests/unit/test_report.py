@@ -813,6 +813,44 @@ def test_a_synthetic_netdev_that_is_another_one_than_was_claimed_is_drift(pair: 
         assert [note.code for note in found if note.code.startswith("drift-syn")] == codes
 
 
+@pytest.mark.parametrize("phase", ["claimed", "interrupted"])
+@pytest.mark.parametrize("driver", ["uio_hv_generic", None, "gone"])
+def test_a_pair_whose_synthetic_netdev_a_claim_destroyed_keeps_both_names(
+    pair: Machine, driver: str | None, phase: str
+) -> None:
+    """Also when that claim was killed between the two drivers, or the host has the device back."""
+    pair.pci("net/eth0/master").unlink()
+    pair.remove(pair.path("/sys/class/net/lan0"))
+    device = pair.path(f"/sys/devices/VMBUS/{UUID}")
+    pair.remove(device / "net")
+    (device / "driver").unlink()
+    if driver == "gone":
+        pair.remove(device)
+    elif driver is not None:
+        (device / "driver").symlink_to(f"../../../bus/vmbus/drivers/{driver}")
+    claim = claim_of(1, phase=phase)._replace(vmbus=UUID, upper="lan0", upper_altnames=("wan",))
+    claim = claim._replace(claim=claim.claim._replace(synthetic="uio"))
+    report = pair.look(claims=[claim])
+    upper = report.ports[0].upper
+    assert upper is not None
+    assert (upper.netdev, upper.vmbus, upper.on_uio) == ("lan0", UUID, driver == "uio_hv_generic")
+    assert [port.label for port in resolve(report, ["wan"])] == ["lan0"]
+
+
+@pytest.mark.parametrize(("phase", "noticed"), [("claimed", True), ("interrupted", False)])
+def test_a_vf_waits_for_no_netdev_that_recover_will_bring(
+    pair: Machine, phase: str, noticed: bool
+) -> None:
+    uuid = "02155d00-0001-0215-5d00-000102155d00"
+    pair.pci("net/eth0/master").unlink()
+    pair.write(f"/sys/devices/VMBUS/{uuid}/class_id", "{f8615163-df3e-46c5-913f-f2d2f965ed0e}\n")
+    pair.path(f"/sys/bus/vmbus/devices/{uuid}").symlink_to(pair.path(f"/sys/devices/VMBUS/{uuid}"))
+    claim = claim_of(1, phase=phase)._replace(vmbus=uuid, upper="lan0")
+    port = pair.look(claims=[claim]).ports[0]
+    assert port.unjoined == uuid
+    assert ("unjoined" in noted(port)) is noticed
+
+
 class _Lacking:
     """From a system call on, by its number, there are no descriptors any more; or just then."""
 

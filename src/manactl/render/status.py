@@ -8,7 +8,7 @@ from datetime import datetime
 from manactl.decide import port_words
 from manactl.escape import called, escape
 from manactl.model.named_tuple import NamedTuple
-from manactl.model.port import Certainty, Holder, Owner, PortStatus, Report, Source
+from manactl.model.port import UIO, Certainty, Holder, Owner, PortStatus, Report, Source
 from manactl.render.document import dumps, timestamp
 from manactl.render.wrap import wrap
 
@@ -149,7 +149,9 @@ def _details(port: PortStatus, width: int | None, now: datetime) -> Iterator[str
         if netdev.altnames:
             identity.append(("altnames", " ".join(netdev.altnames)))
     if pair := port.pair:
-        gone, driver = (", gone until release", ", of uio_hv_generic") if pair.on_uio else ("", "")
+        lost = port.claim is not None and port.claim.synthetic == UIO and pair.up is None
+        gone = ", gone until release" if lost else ""
+        driver = ", of uio_hv_generic" if pair.on_uio else ""
         identity.append(("synthetic netdev", f"{pair.netdev}{gone}"))
         identity.append(("VMBus device", f"{pair.vmbus}{driver}"))  # DPDK's `-a`
     if port.upper and port.upper.altnames:
