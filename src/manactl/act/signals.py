@@ -86,6 +86,8 @@ class SignalGate:
         """Nothing is half done here: StopRequested when a signal has come."""
         if self._pending is not None and self._mode == "acting":
             self._mode = "ignoring"
+            if self._watch is not None:
+                self._watch.took(self._pending)
             raise StopRequested(self._pending)
 
     def settled(self) -> None:
@@ -173,6 +175,13 @@ class StuckStepReporter:
         self._ends = (-1, -1)
         self._mask: set[int] = set()
         self.reply = progress_words.STOPPING
+        self._said: set[int] = set()  # the signals that were reported
+        self._owed: dict[int, str] = {}  # what is to be said of one that took effect before
+
+    def took(self, number: int) -> None:
+        """This signal takes effect now, whatever the reply is by the time that it is reported."""
+        if number not in self._said:
+            self._owed[number] = self.reply
 
     @contextlib.contextmanager
     def over(self, what: str, numbers: Any) -> Iterator[None]:
@@ -251,7 +260,9 @@ class StuckStepReporter:
 
     def _heard(self, numbers: Iterator[int]) -> None:
         for number in numbers:
-            self._report(progress_words.heard(signal.Signals(number).name, self.reply))
+            reply = self._owed.pop(number, None) or self.reply
+            self._said.add(number)
+            self._report(progress_words.heard(signal.Signals(number).name, reply))
 
     def _stuck(self, what: str, since: float) -> None:
         try:

@@ -144,6 +144,45 @@ def test_a_signal_is_noted_while_the_main_thread_cannot_hear_it(phase: str, repl
     assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
 
 
+def test_a_signal_that_is_reported_late_is_not_said_to_be_ignored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a busy machine the step is over, and is being undone, before the thread gets to it."""
+    monkeypatch.setattr(interrupt, "stuck_in", lambda thread, proc: "the driver waits")
+    said, writing, go_on = Said(), threading.Event(), threading.Event()
+
+    def slow(line: str) -> None:
+        writing.set()
+        assert go_on.wait(60)
+        said(line)
+
+    with SignalGate(slow, patience=0.01) as signals:
+        signals.acting()
+        with signals.step("set eth1 down"):
+            assert writing.wait(60)
+            os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(StopRequested):
+            _until_it_counts(signals)
+        signals.ignore()
+        go_on.set()
+        said.wait_for("SIGINT: ")
+        with signals.step("set eth1 up"):
+            os.kill(os.getpid(), signal.SIGINT)
+            said.wait_for("ignored, since")
+    with wording:
+        first, second = (line for line in said.lines if line.startswith("SIGINT"))
+        assert (first, second) == (
+            "SIGINT: will undo when the current system call returns",
+            "SIGINT: ignored, since the change under way has to be finished",
+        )
+
+
+def _until_it_counts(signals: SignalGate) -> None:
+    """The kernel may give the signal to the other thread, whose handler is this one's affair."""
+    for _ in range(600):
+        signals.pause(0.1)
+
+
 def test_a_signal_that_is_ignored_stays_so() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     said = Said()
