@@ -445,8 +445,7 @@ class SetSynthetic(Value):
         if now is None:
             raise StepFailed(
                 f"{self.name}, the netdev of VMBus device {self.vmbus}, is not here",
-                hint="its driver may be unbound, or it is in another network namespace: "
-                f"ls /sys/bus/vmbus/devices/{self.vmbus}",
+                hint=step_words.no_synthetic(self.vmbus),
             )
         return now
 

@@ -77,6 +77,15 @@ def bind_uio_described(name: str, vmbus: str) -> str:
     )
 
 
+def no_synthetic(vmbus: str) -> str:
+    """What may have become of a synthetic netdev, and the command that tells."""
+    return (
+        "the host may have taken its device away, its driver may be unbound, or it is in another "
+        f"network namespace; `ls /sys/bus/vmbus/devices/{vmbus}` finds nothing in the first case, and "
+        "no driver in the second"
+    )
+
+
 def unmanage(manager: str, names: str) -> str:
     return f"have {manager} leave {names} alone"
 

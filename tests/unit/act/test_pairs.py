@@ -267,9 +267,11 @@ def test_a_synthetic_netdev_that_is_gone_is_residue_and_the_vf_comes_back(tmp_pa
     kernel.synthetics[0].present = False
     with pytest.raises(
         NotRestored, match=says("eth0, the netdev of VMBus device"), check=Coded("residue")
-    ):
+    ) as caught:
         release(tmp_path, host(kernel))
     assert kernel.nics[0].up
+    with wording:
+        assert "the host may have taken its device away" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("mode", MODES)
