@@ -73,10 +73,10 @@ def ports(
     asked = Addresses()  # a child asks the kernel, while all that follows is imported and read
     from manactl.completion import names  # noqa: PLC0415
     from manactl.completion.claims import claims  # noqa: PLC0415
-    from manactl.completion.offer import describe, fitting, words  # noqa: PLC0415
+    from manactl.completion.offer import describe, fitting, with_destroyed, words  # noqa: PLC0415
 
-    every = names.ports()
     claimed = claims(str(ctx.find_root().params.get("state_dir") or STATE_DIR))
+    every = with_destroyed(names.ports(), claimed)
     fit = fitting(every, which, claimed, _given(ctx, param))
     if not fit:
         return []

@@ -18,6 +18,7 @@ class Claims(NamedTuple):
     now: frozenset[tuple[str, int]] = frozenset()
     history: frozenset[tuple[str, int]] = frozenset()  # claimed before the last boot
     unconfirmed: frozenset[tuple[str, int]] = frozenset()  # those of `now` that wait for it
+    destroyed: frozenset[tuple[tuple[str, int], str]] = frozenset()  # and the name above them
 
 
 def claims(state_dir: str, proc: str = "/proc") -> Claims | None:
@@ -32,18 +33,30 @@ def claims(state_dir: str, proc: str = "/proc") -> Claims | None:
     now: set[tuple[str, int]] = set()
     history: set[tuple[str, int]] = set()
     unconfirmed: set[tuple[str, int]] = set()
+    destroyed: set[tuple[tuple[str, int], str]] = set()
     for name in names:
         if name.endswith(".journal") and name[0] != ".":
-            boot_id, ports, waits = _read(f"{directory}/{name}")
+            boot_id, ports, waits, above = _read(f"{directory}/{name}")
             (now if boot_id == _boot_id(proc) else history).update(ports)
             unconfirmed.update(ports if waits else ())
-    return Claims(frozenset(now), frozenset(history - now), frozenset(unconfirmed & now))
+            destroyed.update(one for one in above if one[0] in ports)
+    return Claims(
+        frozenset(now),
+        frozenset(history - now),
+        frozenset(unconfirmed & now),
+        frozenset(one for one in destroyed if one[0] in now),
+    )
 
 
-def _read(path: str) -> tuple[str, set[tuple[str, int]], bool]:
-    """The boot, the ports that are claimed, and whether these wait to be confirmed."""
+_Named = list[tuple[tuple[str, int], str]]
+
+
+def _read(path: str) -> tuple[str, set[tuple[str, int]], bool, _Named]:
+    """The boot, the ports that are claimed, whether these wait to be confirmed, and the synthetic
+    netdevs that a claim for uio destroys, by port."""
     import json  # noqa: PLC0415 - only while something is claimed
 
+    from manactl.model.port import UIO  # noqa: PLC0415 - the same
     from manactl.model.record import SETTLES, Event  # noqa: PLC0415 - the same
 
     try:
@@ -51,13 +64,15 @@ def _read(path: str) -> tuple[str, set[tuple[str, int]], bool]:
             lines = file.read().split(b"\n")[:-1]  # a torn last line has no end
         header, *records = (json.loads(line.rpartition(b"\t")[0]) for line in lines)
         if any(record["event"] == Event.CLOSED for record in records):
-            return "", set(), False
+            return "", set(), False, []
         settled = {_port(r) for r in records if r["event"] in SETTLES}
         waits = any(r["event"] == Event.ARMED and r.get("deadline") for r in records)
         waits = waits and not any(r["event"] == Event.CONFIRMED for r in records)
-        return str(header["boot_id"]), {_port(one) for one in header["ports"]} - settled, waits
+        ports = header["ports"]
+        above = [(_port(p), str(p["upper"])) for p in ports if p.get("synthetic") == UIO]
+        return str(header["boot_id"]), {_port(one) for one in ports} - settled, waits, above
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return "", set(), False
+        return "", set(), False, []
 
 
 def _opened(path: str, flags: int) -> int:

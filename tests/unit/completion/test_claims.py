@@ -138,3 +138,20 @@ def test_what_cannot_be_listed_is_not_known(
 
     monkeypatch.setattr(os, "listdir", fails)
     assert claims(str(tmp_path / "state"), proc) is None
+
+
+@pytest.mark.parametrize("mode", ["down", "keep", "uio"])
+def test_it_knows_the_synthetic_netdev_that_a_claim_destroys(
+    tmp_path: Path, proc: str, mode: str
+) -> None:
+    (port,) = HEADER["ports"]
+    header = {
+        **HEADER,
+        "ports": [{**port, "upper": "lan0", "vmbus": "000d3aaa", "synthetic": mode}],
+    }
+    written(tmp_path / "state", "claimed", header=header)
+    found = claims(str(tmp_path / "state"), proc)
+    assert found is not None
+    assert found.destroyed == (frozenset({(KEY, "lan0")}) if mode == "uio" else frozenset())
+    Path(proc, "sys/kernel/random/boot_id").write_text("another\n")
+    assert claims(str(tmp_path / "state"), proc) == Claims(history=frozenset({KEY}))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from manactl.completion.addresses import AddressFacts
 from manactl.completion.claims import Claims
 from manactl.completion.names import Port
-from manactl.completion.offer import Which, Word, describe, fitting, words
+from manactl.completion.offer import Which, Word, describe, fitting, with_destroyed, words
 
 PCI = "7870:00:00.0"
 UP = Port(PCI, 1, "eth0", 2, up=True, mac="00:0d:3a:aa:00:10", rdma=("mana_0/1", "manae_0/1"))
@@ -128,3 +128,13 @@ ADDRESSES = {
 )  # fmt: skip
 def test_descriptions(word: Word, claims: Claims | None, text: str) -> None:
     assert describe(word, ADDRESSES, claims) == text
+
+
+def test_the_name_that_a_claim_for_uio_destroyed_is_offered() -> None:
+    claims = CLAIMS._replace(destroyed=frozenset([((PCI, 2), "eth8"), ((PCI, 5), "eth7")]))
+    every = with_destroyed(PORTS, claims)
+    fit = fitting(every, "claimed", claims, ())
+    assert [word.text for word in words(fit, "", every)] == ["eth0", "eth1", "eth8"]
+    assert fitting(every, "claimed", claims, ("eth8",)) == [UP]
+    assert every[-1] == BELOW, "it has another one by now"
+    assert with_destroyed(PORTS, None) == PORTS
