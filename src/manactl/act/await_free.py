@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from manactl.act import outcome_words, plan_words, progress_words
 from manactl.act import proof as proving
@@ -212,3 +212,20 @@ def would_end(host: Host, ports: Sequence[PortId]) -> list[str]:
         return [plan_words.would_end(ending.named(ending.holders_to_end(report, ports)))]
     except Busy as busy:
         return [busy.message]
+
+
+def would_wait(
+    host: Host, system: System, names: Mapping[PortId, str], steps: Sequence[Step]
+) -> list[str]:
+    """For a dry run: who has the ports still, or their uio devices; nothing is done before."""
+    rows = {row.id.key: row for row in host.look().ports}
+    told = []
+    for port, name in names.items():
+        row = rows.get(port.key)
+        if row is not None and row.owner is Owner.RAW_QP:
+            told.append(plan_words.still_held(name, row.holders))
+            continue
+        for step in steps:
+            if isinstance(step, BindUio) and step.port == port and system.uio_open(step.vmbus):
+                told.append(plan_words.still_open(name, system.uio_holders(step.vmbus)))
+    return told

@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from manactl.act import residue_words
+from manactl.act.outcome_words import named, wait_for_it
 from manactl.act.plan import PATIENCE
 from manactl.decide import daemon_words, port_notes, port_words, refusal_words, unmanageable
 from manactl.decide.refusal import Refusal
 from manactl.model.named_tuple import NamedTuple
-from manactl.model.port import PortStatus
+from manactl.model.port import Holder, PortStatus
 from manactl.netstate import loss_words, losses, snapshot
 from manactl.netstate.members import BridgeState
 from manactl.netstate.snapshot import Fact, Kind, PortState, devices_of
@@ -154,6 +155,18 @@ def before_last_boot(files: Sequence[str]) -> str:
 
 def would_end(holders: str) -> str:
     return f"SIGTERM to {holders}"
+
+
+def still_held(name: str, holders: Sequence[Holder]) -> str:
+    return _not_before(f"a raw QP still has the vport of {name}{named(holders)}", name)
+
+
+def still_open(name: str, holders: Sequence[Holder]) -> str:
+    return _not_before(f"the uio device of {name} is still open{named(holders)}", name)
+
+
+def _not_before(what: str, name: str) -> str:
+    return f"{what}; nothing is released before that has ended: {wait_for_it([name])}"
 
 
 # --- line by line --------------------------------------------------------------------------

@@ -545,10 +545,15 @@ def _show_claim(run: Run, path: Path, ports: Sequence[PortId]) -> None:
         steps = _steps(content, ports)
         raise elsewhere.refused(request.verb, {p: _of(steps, p) for p in ports})
     elif same_boot:
-        ends = await_free.would_end(host, ports) if request.terminate else []
+        steps = _steps(content, ports)
         with host.system(run.signals.pause) as system:
-            removed = taken_away.look(_steps(content, ports), ports, content, system)
-        plans.append(_plan(request, content, ports, removed, ends))
+            removed = taken_away.look(steps, ports, content, system)
+            if request.terminate:
+                holders = await_free.would_end(host, ports)
+            else:
+                names = {port: _name(content, port) for port in ports}
+                holders = await_free.would_wait(host, system, names, steps)
+        plans.append(_plan(request, content, ports, removed, holders))
     else:
         note = plan_words.before_last_boot(_given_back_too(run, ports))
         plans.append(Plan(request.verb, content.ports, (), notes=(note,)))

@@ -280,8 +280,16 @@ def test_a_dry_run_tells_who_would_be_signalled(tmp_path: Path) -> None:
     schema.strict(json.loads(json.dumps(plan.to_json())))
     assert kernel.killed == []
     assert kernel.picture() == picture
-    (silent,) = release(tmp_path, FakeHost(kernel), dry_run=True).plans
-    assert not any("4211" in note for note in silent.notes)
+    (waits,) = release(tmp_path, FakeHost(kernel), dry_run=True).plans
+    (note,) = waits.notes
+    assert "4211" in note
+    with wording:
+        assert note == (
+            "a raw QP still has the vport of eth1 (pid 4211 dpdk-testpmd); nothing is released before "
+            "that has ended: end the holder and release again, or wait for it: manactl release "
+            "--wait 60 eth1"
+        )
+    assert kernel.picture() == picture
 
 
 # --- one stage alone ------------------------------------------------------------------------

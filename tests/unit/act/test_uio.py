@@ -121,6 +121,24 @@ def test_who_has_the_uio_device_open_is_busy_and_nothing_is_touched(tmp_path: Pa
     assert journal.paths(tmp_path) == []
 
 
+def test_a_dry_run_of_a_release_names_who_has_the_uio_device_open(tmp_path: Path) -> None:
+    kernel = paired()
+    claim(tmp_path, FakeHost(kernel), "eth0", synthetic="uio")
+    (plan,) = release(tmp_path, FakeHost(kernel), dry_run=True).plans
+    assert plan.notes == ()
+    kernel.synthetics[0].opened = [4711]
+    (plan,) = release(tmp_path, FakeHost(kernel), dry_run=True).plans
+    (note,) = plan.notes
+    assert "4711" in note
+    with wording:
+        assert note.startswith(
+            "the uio device of eth0 is still open (pid 4711 dpdk-testpmd); nothing"
+        )
+    kernel.synthetics[0].opened, kernel.synthetics[0].unseen = [], True
+    (plan,) = release(tmp_path, FakeHost(kernel), dry_run=True).plans
+    assert len(plan.notes) == 1
+
+
 def test_who_has_it_open_and_is_not_seen_is_not_nobody(tmp_path: Path) -> None:
     """In another pid namespace, as a container has: the channel is open all the same."""
     kernel = paired()
