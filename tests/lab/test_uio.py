@@ -58,7 +58,11 @@ tc class add dev {twin} parent 7:1 classid 7:20 htb rate 10mbit ceil 50mbit
 echo 2 > /proc/sys/net/ipv4/conf/{twin}/rp_filter
 ethtool -L {twin} combined 2; ethtool -G {twin} rx 1000 tx 50
 ethtool -X {twin} weight 1 3; ethtool -X {twin} hkey {key}
-ethtool -K {twin} rx-gro off rx-gro-list on
+ethtool -K {twin} rx-gro off rx-gro-list on; ethtool -s {twin} msglvl 7
+echo 5 > /sys/class/net/{twin}/napi_defer_hard_irqs
+echo 20000 > /sys/class/net/{twin}/gro_flush_timeout; echo 1 > /sys/class/net/{twin}/threaded
+echo 1 > /sys/class/net/{twin}/queues/rx-0/rps_cpus
+echo 1 > /sys/class/net/{twin}/queues/tx-0/xps_cpus
 modprobe -a vxlan ip_gre ipip
 ip link add vx0 type vxlan id 42 dev {twin} dstport 4789
 bridge fdb append 00:00:00:00:00:00 dev vx0 dst 10.0.2.9
@@ -70,6 +74,8 @@ tc filter add block 5 pref 7 protocol ip flower dst_ip 10.9.0.0/16 skip_hw actio
 """
 MORE = """
 bridge fdb show dev vx0 | sort; for one in t1 t2; do ip -d link show $one | sed 's/^[0-9]*://'; done
+ethtool {twin} | grep -A1 level; cd /sys/class/net/{twin}
+grep . threaded gro_flush_timeout napi_defer_hard_irqs queues/rx-0/rps_cpus queues/tx-0/xps_cpus
 tc qdisc show dev {twin} clsact; tc filter show block 5 | sed 's/ index .*//'
 """
 RESET = """
@@ -77,7 +83,9 @@ ip link set {twin} mtu 1500 alias '' txqueuelen 1000; tc qdisc del dev {twin} ro
 ip link property del dev {twin} altname wan7; ip link del m1
 ip link del vx0; ip link del t1; ip link del t2; tc qdisc del dev {twin} clsact
 modprobe -r vxlan ip_gre ipip
-echo 0 > /proc/sys/net/ipv4/conf/{twin}/rp_filter
+echo 0 > /proc/sys/net/ipv4/conf/{twin}/rp_filter; ethtool -s {twin} msglvl 247
+cd /sys/class/net/{twin}; echo 0 > threaded; echo 0 > gro_flush_timeout
+echo 0 > napi_defer_hard_irqs; echo 0 > queues/rx-0/rps_cpus; echo 0 > queues/tx-0/xps_cpus
 """
 
 
@@ -133,6 +141,7 @@ def check_everything(vm: Vm, channels: int) -> None:
     assert "dst 10.0.2.10 self" in shown
     assert f"dev {twin}" in shown
     assert "ingress_block 5" in shown
+    assert "gro_flush_timeout:20000" in shown
     assert "dst_ip 10.9.0.0/16" in shown
     uuid = nic_of(vm, 2).uuid
     plan = json.loads(claim(vm, "--dry-run", "--json").out)

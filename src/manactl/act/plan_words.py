@@ -230,9 +230,7 @@ def _destroyed(state: PortState, around: Surroundings) -> list[str]:
     name = state.main
     found = [
         f"sockets that are bound to {name} by its number, XDP programs and BPF filters on it",
-        f"what else knows {name} by its number or hangs on it: multicast groups that programs have "
-        "joined, nftables rules with iif or oif, chains of its ingress or egress and flowtables, "
-        "settings of its queues (RPS, XPS), static link-layer addresses, IPv6 address labels",
+        f"what else knows {name} by its number or hangs on it: {residue_words.BY_NUMBER}",
         *(residue_words.macsec_keys(one.name) for one in state.uppers if one.kind == "macsec"),
     ]
     found += [

@@ -345,5 +345,6 @@ class _Recreated:
             if upper.kind == "macsec" and upper.ifindex in self._dying:
                 yield Lost(Cause.NOT_KEPT, words.macsec_keys(upper.name))
         for one in left:
-            if one.change.qdisc or one.change.bridging or one.change.holder is not None:
+            change = one.change
+            if change.qdisc or change.bridging or change.in_sysfs or change.holder is not None:
                 yield Lost(Cause.NOT_KEPT, self.why(one))

@@ -89,10 +89,19 @@ def orphaned(route: str) -> str:
 # --- a netdev that was re-created -----------------------------------------------------------
 
 
+# What nobody makes again for a new netdev, beside sockets, XDP programs and BPF filters.
+BY_NUMBER = (
+    "multicast groups that programs have joined, nftables rules with iif or oif, chains of its "
+    "ingress or egress and flowtables, settings of a single NAPI, static link-layer addresses, IPv6 "
+    "address labels"
+)
+
+
 def numbered(name: str, was: int, now: int) -> str:
     return (
         f"{name} was re-created (ifindex {was} -> {now}): sockets, filters and programs (XDP) that "
-        "were bound to the old one by its number are not"
+        "were bound to the old one by its number are not, nor is what else knew it by its number or "
+        f"hung on it: {BY_NUMBER}"
     )
 
 

@@ -275,6 +275,7 @@ class Rtnl:
         found = qdiscs(every, link.ifindex)
         queueing = self._queueing(link.ifindex, found) if found else ()
         sysctls = stacked_links.every_setting(link.name)
+        sysctls |= stacked_links.of_queues(link.name, link.ifindex)
         return of_link(body, sysctls, found, names, queueing, kept=self._bridging(link, names))
 
     def _bridging(self, link: IfLink, names: Mapping[str, int]) -> tuple[Kept, ...]:

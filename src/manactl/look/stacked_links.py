@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from manactl.look.text_files import LACKS, passing_over, read
 from manactl.model.named_tuple import NamedTuple
+from manactl.netstate.link_settings import SYSFS
 from manactl.netstate.snapshot import Accepted, Setting
 from manactl.netstate.uppers import NETVSC, UpperState
 from manactl.wire.if_link import IfLink
@@ -191,6 +193,29 @@ def every_setting(name: str, proc: Path = Path("/proc/sys")) -> dict[tuple[str, 
     return found
 
 
+# What of a netdev is in its directory in sysfs alone: of all its NAPIs, and of each of its queues.
+_OF_NETDEV = ("threaded", "gro_flush_timeout", "napi_defer_hard_irqs")
+_OF_QUEUES = {"rx": ("rps_cpus", "rps_flow_cnt"), "tx": ("xps_cpus", "xps_rxqs", "tx_maxrate")}
+
+
+def of_queues(name: str, ifindex: int, sys: Path = Path("/sys")) -> dict[tuple[str, str], str]:
+    """How the kernel polls a device and shares its queues among CPUs, by SYSFS and the path of the
+    file. Nothing where /sys is that of another network namespace."""
+    directory, found = sys / SYSFS / name, {}
+    with passing_over():
+        if int(read(directory / "ifindex")) != ifindex:
+            return {}
+        keys = list(_OF_NETDEV)
+        with passing_over():
+            for queue in sorted(os.listdir(directory / "queues")):
+                files = _OF_QUEUES.get(queue.partition("-")[0], ())
+                keys += [f"queues/{queue}/{key}" for key in files]
+        for key in keys:
+            with passing_over():  # a queue that is not in use, or a kernel without it
+                found[SYSFS, key] = read(directory / key)
+    return found
+
+
 def addr_gen_mode(name: str, proc: Path = Path("/proc/sys")) -> str | None:
     """How the kernel makes the IPv6 link-local address of one device; None where it has no IPv6."""
     try:
@@ -201,6 +226,9 @@ def addr_gen_mode(name: str, proc: Path = Path("/proc/sys")) -> str | None:
         return None
 
 
-def put_setting(path: str, value: str, proc: Path = Path("/proc/sys")) -> None:
-    """Write one sysctl. OSError when the kernel refuses."""
-    (proc / path).write_text(value)
+def put_setting(
+    path: str, value: str, proc: Path = Path("/proc/sys"), sys: Path = Path("/sys")
+) -> None:
+    """Write one sysctl, or one setting of SYSFS. OSError when the kernel refuses."""
+    base = sys if path.startswith(f"{SYSFS}/") else proc
+    (base / path).write_text(value)

@@ -108,7 +108,8 @@ class Qdisc(NamedTuple):
 
 
 class LinkSettings(Value):
-    """The settings of one netdev. `attributes` are by number, `sysctls` by tree and key; `master`
+    """The settings of one netdev. `attributes` are by number, `sysctls` by tree and key, those that
+    it has in sysfs alone included; `master`
     is the name of its master, `member` what it is there, by number. `queueing` are classes and
     filters. `names` are the ifindexes of all links by name, and by altname after all of these, not
     kept in JSON."""
@@ -204,6 +205,11 @@ class Change(NamedTuple):
     bridging: bool = False
 
     @property
+    def in_sysfs(self) -> bool:
+        """Whether it is one of its NAPIs or queues, of which a new driver may have fewer."""
+        return self.sysctl is not None and self.sysctl[0] == SYSFS
+
+    @property
     def key(self) -> tuple[object, ...]:
         """What makes two changes of one netdev the same, however they are worded."""
         return self.request, self.sysctl, self.ethtool and self.ethtool.key
@@ -212,17 +218,18 @@ class Change(NamedTuple):
     def may_be_lost(self) -> bool:
         """Whether it may be that the kernel or the driver does not take what it has shown, or that
         another netdev has got it."""
-        lost = self.qdisc or self.bridging or self.holder is not None
+        lost = self.qdisc or self.bridging or self.in_sysfs or self.holder is not None
         return lost or self.ethtool is not None
 
 
+SYSFS = "class/net"  # the tree of what is in sysfs alone
 ADDR_GEN_MODE = ("net/ipv6/conf", "addr_gen_mode")
 # Before that, which goes by it.
 _FIRST = "stable_secret"
 
 
 def _sysctl(tree: str, key: str, value: str, ifindex: int) -> Change:
-    text = f"sysctl {tree}: {key} = {value}"
+    text = f"{key} = {value}" if tree == SYSFS else f"sysctl {tree}: {key} = {value}"
     if (tree, key) == ADDR_GEN_MODE and value.isdecimal():
         return Change(text, addr_gen_mode(ifindex, int(value)))
     return Change(text, sysctl=(tree, key, value))

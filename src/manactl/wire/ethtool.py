@@ -20,13 +20,15 @@ _HEAD = 4  # struct genlmsghdr
 class Group(NamedTuple):
     """Settings that one command reads and another sets. `words` are the numbers that can be set,
     by attribute, as `ethtool` calls them; `bits` the attribute of a set of named bits, and `among`
-    that of one in which those are on that can be changed, where not all can."""
+    that of one in which those are on that can be changed, where not all can. Of `every` bit one
+    that is not listed is off: the kernel lists those that are on alone."""
 
     get: int
     set: int
     words: Mapping[int, str] = {}
     bits: int = 0
     among: int = 0
+    every: tuple[str, ...] = ()
 
 
 _COALESCE = (
@@ -36,6 +38,10 @@ _COALESCE = (
     "tx-frames-high sample-interval cqe-mode-tx cqe-mode-rx tx-aggr-max-bytes tx-aggr-max-frames "
     "tx-aggr-time-usecs"
 )
+# enum netif_msg_class, as ethtool calls them
+_MESSAGES = (
+    "drv probe link timer ifdown ifup rx_err tx_err tx_queued intr tx_done rx_status pktdata hw wol"
+)
 # In an order that drivers take: queues before their rings.
 GROUPS = {
     "private flags": Group(13, 14, bits=2),
@@ -44,6 +50,7 @@ GROUPS = {
     "coalesce": Group(19, 20, dict(enumerate(_COALESCE.split(), 2))),
     "pause": Group(21, 22, {2: "autoneg", 3: "rx", 4: "tx"}),
     "features": Group(11, 12, bits=3, among=2),
+    "message level": Group(7, 8, bits=2, every=tuple(_MESSAGES.split())),
 }
 
 
@@ -63,6 +70,7 @@ def values(group: Group, body: bytes) -> Values:
     found = parse_attrs(body, _HEAD)
     numbers = {number: found[number] for number in group.words if number in found}
     bits = dict(_named(found.get(group.bits, b""))) if group.bits else {}
+    bits = dict.fromkeys(group.every, False) | bits
     if group.among:
         among = _named(found.get(group.among, b""))
         bits = {name: bits.get(name, False) for name, can_change in among if can_change}

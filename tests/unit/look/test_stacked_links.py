@@ -171,6 +171,32 @@ def test_every_sysctl_that_can_be_read_and_written(tmp_path: Path) -> None:
     }
 
 
+def test_what_sysfs_alone_has_of_a_netdev(tmp_path: Path) -> None:
+    directory = tmp_path / "class/net/eth1"
+    for queue in ("rx-0", "tx-0", "tx-1"):
+        (directory / "queues" / queue).mkdir(parents=True)
+    files = {
+        "ifindex": "3", "threaded": "1", "gro_flush_timeout": "20000", "mtu": "1500",
+        "queues/rx-0/rps_cpus": "3", "queues/tx-0/xps_cpus": "00000001,00000000",
+        "queues/tx-0/traffic_class": "0",
+    }  # fmt: skip
+    for key, value in files.items():
+        (directory / key).write_text(f"{value}\n")
+    (directory / "queues/tx-1/xps_cpus").mkdir()  # one that is not in use cannot be read
+    wanted = {
+        "threaded": "1",
+        "gro_flush_timeout": "20000",
+        "queues/rx-0/rps_cpus": "3",
+        "queues/tx-0/xps_cpus": "00000001,00000000",
+    }
+    found = stacked_links.of_queues("eth1", 3, tmp_path)
+    assert found == {("class/net", key): value for key, value in wanted.items()}
+    assert stacked_links.of_queues("eth1", 4, tmp_path) == {}, "of another network namespace"
+    assert stacked_links.of_queues("eth2", 3, tmp_path) == {}
+    put_setting("class/net/eth1/queues/rx-0/rps_cpus", "1", tmp_path / "proc", tmp_path)
+    assert (directory / "queues/rx-0/rps_cpus").read_text() == "1"
+
+
 UUID = "000d3aaa-0010-000d-3aaa-0010000d3aaa"
 VMBUS = attr(56, UUID.encode() + b"\0") + attr(57, b"vmbus\0")
 

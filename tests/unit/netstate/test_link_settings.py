@@ -67,6 +67,17 @@ def test_all_that_differs_is_set_the_mtu_before_what_it_bounds() -> None:
     assert changes(WAS, WAS, 7) == []
 
 
+def test_what_sysfs_alone_has_may_be_lost() -> None:
+    """A new driver may have fewer queues; what this netdev has not at all is not asked for."""
+    key, tree = "queues/rx-0/rps_cpus", "class/net"
+    was = LinkSettings(sysctls={(tree, key): "3", (tree, "queues/rx-9/rps_cpus"): "3"})
+    (change,) = changes(was, LinkSettings(sysctls={(tree, key): "0"}), 7)
+    assert (change.sysctl, change.may_be_lost, change.in_sysfs) == ((tree, key, "3"), True, True)
+    assert key in change.text
+    (other,) = changes(WAS, dataclasses.replace(WAS, sysctls=FRESH.sysctls), 7)[:1]
+    assert (other.may_be_lost, other.in_sysfs) == (False, False)
+
+
 def test_what_is_off_again_and_what_has_no_way_back() -> None:
     (change,) = changes(LinkSettings(), LinkSettings(0x100), 7)
     assert change.text == "promisc off"

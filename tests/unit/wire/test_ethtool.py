@@ -60,6 +60,13 @@ def test_private_flags_are_on_or_off() -> None:
     assert values(GROUPS["private flags"], body).bits == {"legacy": True, "striding": False}
 
 
+def test_a_class_of_messages_that_is_not_listed_is_off() -> None:
+    body = HEAD + DEVICE + listed(2, "drv", "link")
+    found = values(GROUPS["message level"], body).bits
+    assert {name for name, on in found.items() if on} == {"drv", "link"}
+    assert (len(found), found["wol"]) == (15, False)
+
+
 def test_a_request_has_what_it_is_given() -> None:
     body = request(GROUPS["channels"], 7, Values({9: u32(4)}, {}))
     assert body == struct.pack("=BBxx", 18, 1) + DEVICE + attr(9, u32(4))
