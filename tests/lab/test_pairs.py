@@ -14,7 +14,7 @@ import pytest
 
 from tests.lab import networks
 from tests.lab.furnished import Furnished
-from tests.lab.notes import noted
+from tests.lab.notes import is_note, noted
 from tests.lab.scene import manactl, names_every_port, owners, status
 from tests.lab.site import pairs_on_newest
 from tests.lab.test_crash import SLICES, TURNS, kill_at_some
@@ -214,6 +214,27 @@ def test_guards_judge_what_is_on_the_synthetic_netdev(furnished: Vm) -> None:
     run(vm, "claim", "--raw-qp", twin, "--synthetic=keep")
     run(vm, "release")
     vm.run(["ip", "route", "del", "default"])
+
+
+@pairs_on_newest()
+@pytest.mark.parametrize("how", ["set", "netns"])
+def test_a_kept_netdev_that_somebody_takes_down_is_told(furnished: Vm, how: str) -> None:
+    """With it what hv_netvsc sends by: the VF alone is up after the release."""
+    vm, twin = furnished, furnished.twins[1]
+    run(vm, "claim", "--raw-qp", twin, "--synthetic=keep")
+    there = f"ip link set {twin} netns far; ip -n far link set {twin} netns 1"
+    vm.run(f"ip netns add far; {there}" if how == "netns" else f"ip link set {twin} down")
+    try:
+        (drift,) = status(vm)[1]["drift"]
+        assert is_note(drift, "drift-synthetic-down", twin)
+        (port,) = json.loads(run(vm, "release", twin, "--json").out)["ports"]
+        (lost,) = port["lost"]
+        assert (lost["cause"], twin in lost["text"]) == ("not-kept", True)
+        assert not flags(vm, twin)
+    finally:
+        vm.run("ip netns del far", check=False)
+        vm.run(f"ip link set {twin} up; ip addr replace 10.0.1.2/24 dev {twin}")
+    takes(vm, 1, "vf")
 
 
 def test_a_raw_qp_has_the_vport_of_a_claimed_pair(furnished: Vm) -> None:

@@ -675,6 +675,7 @@ def _of_pair(port: PortStatus, above: Upper, claim: PreparedClaim) -> dict[str, 
         "upper": above.netdev,
         "upper_altnames": None if above.altnames is None else list(above.altnames),
         "upper_ifindex": now.ifindex if isinstance(now, NetdevNow) else None,
+        "upper_up": now.up if isinstance(now, NetdevNow) else None,
         "vmbus": above.vmbus,
         "synthetic": claim.request.mode(port),
     }

@@ -729,6 +729,7 @@ def _released(
         data_path=facts.get("data_path"),
         down_for_s=down_for,
         up=up,
+        lowered=facts.get("lowered"),
     )
 
 

@@ -81,6 +81,7 @@ class ReleasedPort(Value):
     residue: tuple[str, ...] = ()
     given_back: str | None = None  # the manager that left it alone since the boot
     data_path: str | None = None  # "vf" when frames of a pair were seen there
+    lowered: str | None = None  # the synthetic netdev that was to stay up, and is down
     up: bool = True  # a netdev that was destroyed is made again, and stays down if it was
 
 

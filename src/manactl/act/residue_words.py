@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from manactl.act.step_words import up_or_down
+from manactl.escape import command, link
 from manactl.netstate import snapshot
 from manactl.netstate.loss_words import WHY
 from manactl.netstate.losses import Cause
@@ -115,6 +116,16 @@ def destroyed_above(vmbus: str, name: str | None) -> str:
     return (
         f"{what}: the host took the device back, or it was unbound. What was on it is gone with it, "
         "and --synthetic=keep saves nothing of it. See whether its addresses and routes are there"
+    )
+
+
+def lowered_above(name: str) -> str:
+    """Of the synthetic netdev of a claim that was to leave it up, and which is down."""
+    return (
+        f"{name} is down, and was up before the claim: somebody has set it down, or it was in another "
+        "network namespace, or it is another one. What went with that is not saved by "
+        "--synthetic=keep. See whether its addresses and routes are there when it is up: "
+        f"{command('ip', 'link', 'set', *link(name), 'up')}"
     )
 
 

@@ -136,6 +136,8 @@ def drift(
     known = above is not None and claim.upper_ifindex is not None
     if mode in (DOWN, KEEP) and pair is not None and known and above != claim.upper_ifindex:
         yield Note("drift-synthetic-recreated", (pair.netdev, claim.upper_ifindex, above))
+    if mode == KEEP and pair is not None and claim.upper_up and pair.up is False:
+        yield Note("drift-synthetic-down", (pair.netdev,))
     alone = pair is None or port.unjoined is not None
     if mode is not None and alone and port.netdev is not None and port.netns is None:
         yield Note("drift-unpaired")

@@ -256,6 +256,7 @@ def _summaries(content: Content, state_dir: Path, boot_id: str) -> Iterator[Clai
             vmbus=then.get("vmbus"),
             upper_altnames=_texts(then, "upper_altnames"),
             upper_ifindex=then.get("upper_ifindex"),
+            upper_up=then.get("upper_up"),
             names=names_of(then),
             waits=waiting.note() if waiting and waits else orphaned,
             forsaken=orphaned is not None

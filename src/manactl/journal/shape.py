@@ -212,6 +212,10 @@ def _who_or_none(value: object) -> bool:
     return value is None or _who(value)
 
 
+def _bool_or_none(value: object) -> bool:
+    return value is None or isinstance(value, bool)
+
+
 _NEEDED: Mapping[str, _Right] = {
     "boot_id": _text, "time": _moment, "by": _who, "mode": _text, "ports": _some_ports,
     "plan": _plan, "snapshot": _mappings,
@@ -221,6 +225,7 @@ _OF_PORT: Mapping[str, _Right] = {
     "permanent_mac": _mac, "netdev": _text_or_none, "altnames": _texts, "vf": _text_or_none,
     "upper": _text_or_none, "upper_altnames": _texts_or_none, "vmbus": _text_or_none,
     "synthetic": _text_or_none, "ifindex": _whole_or_none, "upper_ifindex": _whole_or_none,
+    "upper_up": _bool_or_none,
 }  # fmt: skip
 _RECORD: Mapping[str, _Right] = {
     "t": _moment, "step": _whole, "kind": _text, "by": _who_or_none, "why": _text_or_none,

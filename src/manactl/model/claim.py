@@ -61,6 +61,7 @@ class ClaimSummary(NamedTuple):
     vmbus: str | None = None  # and its VMBus UUID
     upper_altnames: tuple[str, ...] | None = None
     upper_ifindex: int | None = None
+    upper_up: bool | None = None
     names: tuple[str, ...] = ()  # of its netdevs when it was claimed, altnames included
     waits: Note | None = None  # for a confirmation, or for ever: what comes of it
     forsaken: bool = False  # it is due to be released, or will be, and whoever does that is gone

@@ -58,7 +58,7 @@ NoteCode = Literal[
     "holders-of-ports", "other-qps", "contexts-unseen", "contexts-hidden", "unclaimed",
     "drift-another-nic", "drift-no-netdev", "drift-moved", "drift-recreated", "drift-up",
     "drift-synthetic-up", "drift-vf-up", "drift-unpaired", "drift-not-uio",
-    "drift-synthetic-recreated",
+    "drift-synthetic-recreated", "drift-synthetic-down",
     "claimed-elsewhere",
     "before-boot", "at-work", "claim-interrupted", "release-interrupted", "not-restored",
     "recover-closes", "recover-sets-up", "recover-gives-back", "unmanaged",

@@ -81,6 +81,11 @@ class Blueprint(NamedTuple):
         return IfLink(self.body).kind if self.body else None
 
     @property
+    def is_synthetic_up(self) -> bool:
+        """Whether it is a synthetic netdev, which has no kind, and was up."""
+        return bool(self.body) and self.kind is None and IfLink(self.body).up
+
+    @property
     def bound_to(self) -> int | None:
         """The ifindex that a tunnel sends by; None of another device."""
         link = IfLink(self.body) if self.body else None

@@ -196,4 +196,6 @@ def _restored(port: ReleasedPort) -> str:
     gap = "" if port.down_for_s is None else f" (was down for {port.down_for_s} s)"
     rest = "all else " if port.lost else ""
     state = f"up{carrier}{path}{gap}" if port.up else "down, as it was before the claim"
+    if port.lowered is not None:
+        state = f"its VF is up{carrier}{gap}, {port.lowered} is down"
     return f"{state}, {back}; {rest}verified against the snapshot"

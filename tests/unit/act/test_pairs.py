@@ -14,12 +14,15 @@ import pytest
 
 from manactl.act.await_free import PATIENCE
 from manactl.act.plan import SetAdmin, SetSynthetic
+from manactl.act.released import ReleaseResult
 from manactl.errors import Busy, NotRestored, RolledBack, UsageError
 from manactl.journal import file as journal
-from manactl.model.port import PortId, Report
+from manactl.model.port import IFF_UP, PortId, Report
 from manactl.netstate.blueprints import Blueprint
 from manactl.netstate.link_settings import LinkSettings
 from manactl.netstate.losses import Cause
+from manactl.render.outcome import release_lines
+from manactl.wire.if_link import IfInfoMsg
 from tests.unit.host import FakeHost, FakeSystem, Fate, Killed, claim, furnished, paired, release
 from tests.unit.kernel import UUID, Kernel, meaning
 from tests.unit.wording import Coded, says, wording
@@ -74,6 +77,30 @@ def test_what_is_changed_on_a_kept_netdev_meanwhile_stays(tmp_path: Path) -> Non
     assert above(kernel) == left
 
 
+@pytest.mark.parametrize("was", [True, False])
+def test_a_kept_netdev_that_is_down_at_release_is_told(tmp_path: Path, was: bool) -> None:
+    """Nothing of it was saved, and it may have been set down on purpose: it is left so."""
+
+    class Planned(FakeSystem):
+        def blueprints(self, port: PortId) -> tuple[Blueprint, ...]:
+            body = IfInfoMsg(ifindex=40, flags=IFF_UP * was).pack()
+            return (Blueprint(40, LinkSettings(), body),)
+
+    kernel = paired()
+    one = host(kernel)
+    one.systems = Planned
+    claim(tmp_path, one, synthetic="keep")
+    kernel.set_synthetic(kernel.synthetics[0], False)
+    (port,) = release(tmp_path, host(kernel)).ports
+    assert not kernel.synthetics[0].up
+    told = [(lost.cause, "eth0" in lost.text) for lost in port.lost]
+    assert told == ([(Cause.NOT_KEPT, True)] if was else [])
+    assert port.lowered == ("eth0" if was else None)
+    line = release_lines(ReleaseResult([port]), verb="release", dry_run=False)[0]
+    with wording:
+        assert ("its VF is up" in line) is was
+
+
 def test_a_vf_that_was_down_is_down_again(tmp_path: Path) -> None:
     kernel = paired()
     kernel.set_up(kernel.nics[0], False)
@@ -108,13 +135,14 @@ def test_the_header_identifies_the_pair(tmp_path: Path) -> None:
     assert result.journal is not None
     header = journal.read(result.journal).header
     (port,) = header["ports"]
-    keys = ("netdev", "vf", "upper", "upper_ifindex", "vmbus", "synthetic")
+    keys = ("netdev", "vf", "upper", "upper_ifindex", "upper_up", "vmbus", "synthetic")
     shown = {key: port[key] for key in keys}
     assert shown == {
         "netdev": "eth0",
         "vf": "eth1",
         "upper": "eth0",
         "upper_ifindex": 40,
+        "upper_up": True,
         "vmbus": UUID,
         "synthetic": "down",
     }

@@ -215,6 +215,18 @@ def test_a_pair_that_is_not_as_its_claim_left_it() -> None:
     assert drift_of(alone, None) == []
 
 
+@pytest.mark.parametrize("was", [True, False, None])
+def test_a_synthetic_netdev_that_was_to_stay_up(was: bool | None) -> None:
+    claim = claim_of(1)
+    kept = claim._replace(claim=claim.claim._replace(synthetic="keep"), upper_up=was)
+    down = paired(admin_up=False, up=False)
+    found = [note.code for note in port_notes.drift(down, kept)]
+    assert found == (["drift-synthetic-down"] if was else [])
+    assert not [*port_notes.drift(paired(admin_up=False), kept)]
+    lowered = kept._replace(claim=claim.claim._replace(synthetic="down"))
+    assert not [*port_notes.drift(down, lowered)]
+
+
 def test_a_pair_on_uio_whose_device_is_not_there_any_more() -> None:
     """Somebody has given it back, or unbound it; or the host has taken it, or offered it anew."""
     on_uio = Upper("eth0", "netvsc", "000d3aaa", on_uio=True)

@@ -25,6 +25,7 @@ SAMPLES: dict[NoteCode, tuple[object, ...]] = {
     "drift-synthetic-up": ("eth0",),
     "drift-not-uio": ("eth0", "000d3aaa"),
     "drift-synthetic-recreated": ("eth0", 4, 9),
+    "drift-synthetic-down": ("eth0",),
     "drift-vf-up": ("eth0",),
     "rdma-elsewhere": ("mana_0", "manae_0"),
     "rdma-link-down": ("manae_0", 2),

@@ -52,7 +52,7 @@ def rewritten(path: Path, change: Callable[[list[dict[str, Any]]], object]) -> N
             {"pci": "../../etc"}, {"pci": 7}, {"port": 0}, {"port": -1}, {"port": True},
             {"port": 10**30}, {"port": "1"}, {"permanent_mac": 7}, {"permanent_mac": "x"},
             {"netdev": {}}, {"altnames": "eth9"}, {"altnames": [7]}, {"ifindex": -3},
-            {"upper_altnames": 7}, {"upper_ifindex": "40"},
+            {"upper_altnames": 7}, {"upper_ifindex": "40"}, {"upper_up": 1},
         )),
         {"ports": [HEADER["ports"][0]] * 2},
     ],
