@@ -62,10 +62,21 @@ def choose(
                     raise
             else:
                 mine = [claim for claim in claims if claim.port.key == port.id.key]
+                if not mine and (other := _had(word, claims)):
+                    raise _ambiguous(word, port, other[0])
                 if not mine:
                     unclaimed.append(port)
         chosen.update({claim.port: claim for claim in mine})
     return Chosen(tuple(chosen.values()), tuple(unclaimed))
+
+
+def _ambiguous(word: str, port: PortStatus, claim: ClaimSummary) -> UsageError:
+    """The name of a netdev that is gone may be another's by now: who says it may mean the claim."""
+    return UsageError(
+        f"{word} names {port.id}, which is not claimed, and when {claim.port} was claimed, it named "
+        "that; nothing was touched",
+        hint=f"name the one that you mean as it cannot change: {claim.port}, or {port.id}",
+    )
 
 
 def _had(word: str, claims: Sequence[ClaimSummary]) -> list[ClaimSummary]:

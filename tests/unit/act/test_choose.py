@@ -108,6 +108,16 @@ def test_a_name_that_a_netdev_had_when_it_was_claimed(tmp_path: Path) -> None:
         choose(claims, host, ["wan3"], everything=False)
 
 
+def test_a_name_that_a_port_has_now_and_a_claimed_one_had() -> None:
+    """The VF of another pair, made anew while the name was free: "not claimed" would be taken for
+    the end of the claim."""
+    claim = TWO._replace(names=("eth2", "eth1"))
+    with pytest.raises(UsageError, match=r"eth1.*7870:00:00\.0:1.*7870:00:00\.0:2"):
+        chosen([claim], "eth1")
+    assert chosen([claim], str(ETH2)) == [ETH2]
+    assert chosen([ONE, claim], "eth1") == [PORT], "claimed, too: it has the name now"
+
+
 def test_a_port_that_the_host_has_taken_is_chosen_by_the_names_that_it_had() -> None:
     """As the VF of a pair while the host services it: `manactl release eth9` was said."""
     away = AWAY._replace(names=("vf9", "eth9"))
