@@ -28,6 +28,7 @@ from tests.lab.test_pairs import (
     STEADY,
     PairBench,
     nic_of,
+    promiscuity,
     run,
     serviced,
     takes,
@@ -168,8 +169,9 @@ def check_everything(vm: Vm, channels: int) -> None:
         holder.say("quit")
         eventually(lambda: owners(vm)[2] == "free", what="the vport")
     told = json.loads(run(vm, "release", twin, "--json").out)["ports"][0]
-    (lost,) = told["lost"]
+    lost, marked = told["lost"]  # the second since m1 has an address of its own
     assert (lost["cause"], twin in lost["text"]) == ("not-kept", True)
+    assert (marked["cause"], vf in marked["text"]) == ("not-kept", True)
     with wording:
         assert lost["text"].split(" (")[0] == f"{twin} was re-created"
     assert owners(vm) == {1: "ethernet", 2: "ethernet"}
@@ -205,6 +207,23 @@ def frames_come(vm: Vm) -> None:
     eventually(all_came, what="the frames")
     vm.run(f"ip neigh flush dev {vm.twins[1]} nud permanent; ip link set {vm.netdevs[2]} up")
     takes(vm, 2, "vf")
+
+
+@pairs_on_newest()
+def test_a_vf_that_goes_on_receiving_everything_is_told(furnished: Vm) -> None:
+    """hv_netvsc takes nothing back from its VF when it goes (kernel: 6.12 to 7.3)."""
+    vm, twin, vf = furnished, furnished.twins[1], furnished.netdevs[1]
+    vm.run(f"ip link set {twin} promisc on")
+    before = promiscuity(vm, vf)
+    run(vm, "claim", "--raw-qp", twin, "--synthetic=uio")
+    told = json.loads(run(vm, "release", twin, "--json").out)["ports"][0]["lost"]
+    assert [promiscuity(vm, name) - before for name in (twin, vf)] == [1 - before, 1]
+    assert (len(told), vf in told[1]["text"]) == (2, True)
+    vm.run(f"ip link set {twin} promisc off")
+    pci = status(vm)[1]["pci"]
+    vm.run(f"cd /sys/bus/pci/drivers/mana; echo {pci} > unbind; echo {pci} > bind")
+    takes(vm, 1, "vf")
+    assert promiscuity(vm, vm.netdevs[1]) == 0
 
 
 @pytest.mark.soak

@@ -231,6 +231,11 @@ def _destroyed(state: PortState, around: Surroundings) -> list[str]:
     found = [
         f"sockets that are bound to {name} by its number, XDP programs and BPF filters on it",
         f"what else knows {name} by its number or hangs on it: {residue_words.BY_NUMBER}",
+        *(
+            residue_words.stays_promiscuous(state.ifname, name)
+            for one in state.blueprints
+            if state.synthetic and one.ifindex == state.synthetic.ifindex and one.receives_all
+        ),
         *(residue_words.macsec_keys(one.name) for one in state.uppers if one.kind == "macsec"),
     ]
     found += [

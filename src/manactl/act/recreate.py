@@ -333,12 +333,22 @@ class _Recreated:
         said = words.GONE if cannot else self._errors.get(one.key, words.NOT_KEPT)
         return words.because(one.text, said)
 
+    def _has_marked_vf(self, base: _Base) -> bool:
+        """Whether it is a synthetic netdev that had its VF receive everything, and that VF is still
+        the same (netvsc_change_rx_flags() has nothing for the end)."""
+        plan = self._plans.get(base.ifindex)
+        same = all(one.ifindex != self._state.ifindex for one in self.bases)
+        return plan is not None and plan.receives_all and same
+
     def lost(self, left: list[_Todo]) -> Iterator[Lost]:
         """What nobody but its maker can bring back."""
         state = self._state
         for base in self.bases:
             text = words.numbered(base.now.name, base.ifindex, base.now.ifindex)
             yield Lost(Cause.NOT_KEPT, text)
+            if self._has_marked_vf(base):
+                text = words.stays_promiscuous(state.ifname, base.name)
+                yield Lost(Cause.NOT_KEPT, text)
             if why := self._unnamed.get(base.ifindex):
                 yield Lost(Cause.NOT_KEPT, words.unnamed(base.name, base.now.name, why))
         for upper in state.uppers:

@@ -94,7 +94,7 @@ def orphaned(route: str) -> str:
 BY_NUMBER = (
     "multicast groups that programs have joined, nftables rules with iif or oif, chains of its "
     "ingress or egress and flowtables, settings of a single NAPI, static link-layer addresses, IPv6 "
-    "address labels"
+    "address labels, and in a bridge its backup port and the options of single VLANs"
 )
 
 
@@ -103,6 +103,14 @@ def numbered(name: str, was: int, now: int) -> str:
         f"{name} was re-created (ifindex {was} -> {now}): sockets, filters and programs (XDP) that "
         "were bound to the old one by its number are not, nor is what else knew it by its number or "
         f"hung on it: {BY_NUMBER}"
+    )
+
+
+def stays_promiscuous(vf: str, name: str) -> str:
+    return (
+        f"{vf} goes on receiving everything, as it did for {name}, which was promiscuous or received "
+        "all multicast (a member of a bridge, a macvlan above it): hv_netvsc does not take that back "
+        f"from a VF as it goes. It ends when the driver of {vf} is bound again"
     )
 
 

@@ -40,6 +40,7 @@ _MACADDR_MODE, _MACADDR_DATA, _MACADDR_COUNT, _MACADDR_SET = 3, 5, 6, 3
 _BC_QUEUE_LEN_USED = 8
 _MACSEC_PAD = 14
 _VLAN_FLAGS = 0x1F  # REORDER_HDR, GVRP, LOOSE_BINDING, MVRP, BRIDGE_BINDING
+_PROMISCUITY, _ALLMULTI = 30, 61  # IFLA_: how many want it, of whom a flag is one
 _TTL_INHERIT, _REMCSUM = 28, (21, 22)
 _SHOWN_ONLY = {
     **dict.fromkeys(_MACVLANS, frozenset({_MACADDR_DATA, _MACADDR_COUNT, _BC_QUEUE_LEN_USED})),
@@ -84,6 +85,12 @@ class Blueprint(NamedTuple):
     def is_synthetic_up(self) -> bool:
         """Whether it is a synthetic netdev, which has no kind, and was up."""
         return bool(self.body) and self.kind is None and IfLink(self.body).up
+
+    @property
+    def receives_all(self) -> bool:
+        """Whether it was promiscuous, or received all multicast, for whatever reason."""
+        raw = parse_attrs(self.body, if_link.IFINFO.size) if self.body else {}
+        return any(as_int(raw.get(kind, b"")) for kind in (_PROMISCUITY, _ALLMULTI))
 
     @property
     def bound_to(self) -> int | None:

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import pytest
 
-from manactl.act import recreate
+from manactl.act import plan_words, recreate, residue_words
 from manactl.act.plan import System
 from manactl.look.netdevs_of import NetdevNow, Unread
 from manactl.model.port import PortId
@@ -28,6 +28,7 @@ from manactl.netstate.losses import Cause
 from manactl.netstate.snapshot import Kind, PortState, Request
 from manactl.netstate.uppers import UpperState
 from manactl.wire.ethtool import Values
+from tests.unit.decide.scene import QUIET, STATUS
 from tests.unit.wording import wording
 
 PORT = PortId("7870:00:00.0", 1, None)
@@ -292,6 +293,24 @@ def test_a_name_that_the_other_of_the_pair_cannot_give_up_is_told() -> None:
     with wording:
         assert "altname slot7 (another netdev has that name now)" in [o.text for o in done.lost]
     assert above.altnames == ("slot7",)
+
+
+@pytest.mark.parametrize("kind", [30, 61, 0])
+@pytest.mark.parametrize("vf", [3, 103])
+def test_a_vf_that_goes_on_receiving_everything_is_told(kind: int, vf: int) -> None:
+    """hv_netvsc has made it promiscuous, or receive all multicast, and goes; a new VF is not."""
+    state = of_pair(Paired([Device("eth1", 3), Device("wan", 5, "netvsc", 3)]))
+    (plan,) = state.blueprints
+    body = plan.body + attr(kind, struct.pack("=I", 1)) if kind else plan.body
+    state = replace(state, blueprints=(plan._replace(body=body),))
+    now = Paired([Device("eth1", vf), Device("wan", 105, "netvsc", vf)])
+    numbered = 2 if vf == 103 else 1
+    told = [one.text for one in set_up(state, now).lost][numbered:]
+    assert len(told) == (1 if kind and vf == 3 else 0)
+    assert all("eth1" in text and "wan" in text for text in told)
+    stays = residue_words.stays_promiscuous("eth1", "wan")
+    around = plan_words.Seen(STATUS, replace(state, up=True), QUIET, to_uio=True)
+    assert (stays in plan_words.others(around)) is bool(kind)
 
 
 def test_an_altname_that_a_stranger_has_now_is_left_to_it() -> None:
