@@ -368,6 +368,8 @@ def test_the_host_takes_the_device_of_a_pair_that_is_down_back_meanwhile(furnish
     vm.vmbus.rescind(mac)
     (drift,) = status(vm)[2]["drift"]
     assert is_note(drift, "drift-unpaired")
+    (row,) = json.loads(run(vm, "status", twin, "--json").out)["ports"]
+    assert row["port"] == 2, "by the name that it was claimed by"
     run(vm, "release", rc=5)
     vm.vmbus.offer(mac)
     run(vm, "recover")

@@ -73,9 +73,9 @@ def choose(
 def _ambiguous(word: str, port: PortStatus, claim: ClaimSummary) -> UsageError:
     """The name of a netdev that is gone may be another's by now: who says it may mean the claim."""
     return UsageError(
-        f"{word} names {port.id}, which is not claimed, and when {claim.port} was claimed, it named "
-        "that; nothing was touched",
-        hint=f"name the one that you mean as it cannot change: {claim.port}, or {port.id}",
+        f"{word} is port {port.id} now, which is not claimed; when port {claim.port} was claimed, "
+        f"{word} was that one; nothing was touched",
+        hint=f"name the one that you mean by PCI address and port number: {claim.port}, or {port.id}",
     )
 
 

@@ -10,13 +10,15 @@ from manactl.model.port import PortStatus, Report, Upper
 
 
 def resolve(report: Report, words: Iterable[str]) -> list[PortStatus]:
-    """The ports that `words` name, in that order, each once.
+    """The ports that `words` name, in that order, each once; a claimed one also by what it was called
+    when it was claimed, where nothing is called that now.
 
     UsageError lists the ports there are when a word names none of them, or several.
     """
     found: dict[object, PortStatus] = {}
     for word in words:
         matches = [port for port in report.ports if _means(port, word)]
+        matches = matches or [port for port in report.ports if word in port.once]
         if len(matches) != 1:
             what = f"PORT {word!r} names no port"
             if matches:

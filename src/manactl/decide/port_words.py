@@ -137,8 +137,8 @@ NOTES: dict[NoteCode, str | Callable[..., str]] = {
         "claimed, yet its synthetic netdev {0} was re-created (ifindex {1} -> {2}): the host took its "
         "device back, or it was unbound",
     "drift-synthetic-down":
-        "claimed with --synthetic=keep, yet {0} is down: somebody has set it down, or it was in "
-        "another network namespace or is another one; it carries nothing",
+        "claimed with --synthetic=keep, yet {0} is down and carries nothing: somebody has set it "
+        "down, it was in another network namespace, or it was re-created",
     "drift-unpaired":
         "claimed below a synthetic netdev, yet it has none now: hv_netvsc is unbound, or has not "
         "found it again",

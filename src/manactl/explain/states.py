@@ -166,6 +166,7 @@ TOPICS = (
             "claimed, yet its netdev is up",
             "claimed, yet its netdev is up: somebody has set it up, or hv_netvsc, which opens it below <name>",
             "claimed with its synthetic netdev, yet <name> is up",
+            "claimed with --synthetic=keep, yet <name> is down",
             "claimed below a synthetic netdev, yet it has none now",
             "claimed with --synthetic=uio, yet uio_hv_generic no longer has the VMBus device of <name>",
             "claimed, yet another NIC is in its place",

@@ -84,3 +84,18 @@ def test_an_unknown_name_lists_every_port_on_a_line_of_its_own(make: Make) -> No
             f"  eth0  {PCI}:1  02:15:5d:00:00:01  manae_0/1  mana_0/1",
             f"  eth1  {PCI}:2  02:15:5d:00:00:02  manae_0/2",
         ]
+
+
+def test_a_claimed_port_goes_by_what_it_was_called_where_nothing_is_called_that_now() -> None:
+    """The host has taken the synthetic netdev of a pair back, and `manactl status eth1` is typed."""
+    there = Netdev("eth3", 3, 0, None, None, None, None)
+    one = STATUS._replace(netdev=there, once=("eth3", "eth1", "wan"))
+    other = one._replace(
+        netdev=there._replace(name="eth4"), id=one.id._replace(port=7), once=("eth4", "wan")
+    )
+    report = Report(NOW, "7.3.4", privileged=True, ports=(one, other))
+    assert resolve(report, ["eth1"]) == resolve(report, ["eth3", "eth1"]) == [one]
+    with pytest.raises(UsageError, match=says("ambiguous: eth3, eth4")):
+        resolve(report, ["wan"])
+    now = other._replace(netdev=there._replace(name="eth1"))
+    assert resolve(report._replace(ports=(one, now)), ["eth1"]) == [now]
