@@ -65,7 +65,8 @@ def table(claims: Sequence[PastClaim]) -> Iterator[str]:
 def _row(claim: PastClaim) -> tuple[str, ...]:
     by = _person(claim.by)
     if claim.confirmed_by is not None:
-        by = f"{by}, confirmed by {_person(claim.confirmed_by)}"
+        who = _person(claim.confirmed_by)
+        by = f"{by}, confirmed" if who == by else f"{by}, confirmed by {who}"
     if claim.ended_by is not None and _person(claim.ended_by) != _person(claim.by):
         by = f"{by}, {_person(claim.ended_by)}"
     return (

@@ -35,6 +35,8 @@ CLAIM = PastClaim(
          ["eth1", "2026-11-22T23:30:05Z", "1h 2min", "released", "operator", "last-port upper"]),
         ({"confirmed_by": {"uid": 0, "sudo_user": "night"}},
          ["eth1", "2026-11-22T23:30:05Z", "1h 2min", "released", "operator, confirmed by night", "last-port upper"]),
+        ({"confirmed_by": dict(CLAIM.by)},
+         ["eth1", "2026-11-22T23:30:05Z", "1h 2min", "released", "operator, confirmed", "last-port upper"]),
         ({"netdev": "a\nb"},
          ["a\\nb", "2026-11-22T23:30:05Z", "1h 2min", "released", "operator", "last-port upper"]),
     ],
