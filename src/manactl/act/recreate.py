@@ -97,13 +97,13 @@ def residue(state: PortState, system: System) -> list[str]:
 
 
 def finish(state: PortState, system: System) -> tuple[Lost, ...]:
-    """What ethtool sets only on a netdev that is up; what has not come back of it."""
+    """Set what may need a netdev that is up; what has not come back of it."""
     work = _Recreated(state, system)
 
-    def by_ethtool() -> list[_Todo]:
-        return [one for one in work.changes() if one.change.ethtool is not None]
+    def missing() -> list[_Todo]:
+        return [one for one in work.changes() if one.change.may_need_up]
 
-    left = work.put_all(by_ethtool(), by_ethtool)
+    left = work.put_all(missing(), missing)
     not_set = [Lost(Cause.NOT_KEPT, work.why(one)) for one in left]
     return (*not_set, *work.silent())
 
@@ -355,6 +355,5 @@ class _Recreated:
             if upper.kind == "macsec" and upper.ifindex in self._dying:
                 yield Lost(Cause.NOT_KEPT, words.macsec_keys(upper.name))
         for one in left:
-            change = one.change
-            if change.qdisc or change.bridging or change.in_sysfs or change.holder is not None:
+            if one.change.qdisc or one.change.bridging or one.change.holder is not None:
                 yield Lost(Cause.NOT_KEPT, self.why(one))

@@ -108,11 +108,10 @@ class Qdisc(NamedTuple):
 
 
 class LinkSettings(Value):
-    """The settings of one netdev. `attributes` are by number, `sysctls` by tree and key, those that
-    it has in sysfs alone included; `master`
-    is the name of its master, `member` what it is there, by number. `queueing` are classes and
-    filters. `names` are the ifindexes of all links by name, and by altname after all of these, not
-    kept in JSON."""
+    """The settings of one netdev. `attributes` are by number, `sysctls` by tree and key; those of
+    the tree SYSFS are its files in sysfs. `master` is the name of its master, `member` what it is
+    there, by number. `queueing` are classes and filters. `names` are the ifindexes of all links by
+    name, and by altname after all of these, not kept in JSON."""
 
     flags: int = 0
     attributes: Mapping[int, bytes] = NONE
@@ -206,8 +205,14 @@ class Change(NamedTuple):
 
     @property
     def in_sysfs(self) -> bool:
-        """Whether it is one of its NAPIs or queues, of which a new driver may have fewer."""
+        """Whether it is a setting of its NAPIs or queues, of which a new driver may have fewer."""
         return self.sysctl is not None and self.sysctl[0] == SYSFS
+
+    @property
+    def may_need_up(self) -> bool:
+        """Whether it may be that the driver takes it only while the netdev is up: MANA makes its
+        NAPIs when it is opened, and before that modify_napi_threaded() refuses."""
+        return self.in_sysfs or self.ethtool is not None
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -218,8 +223,8 @@ class Change(NamedTuple):
     def may_be_lost(self) -> bool:
         """Whether it may be that the kernel or the driver does not take what it has shown, or that
         another netdev has got it."""
-        lost = self.qdisc or self.bridging or self.in_sysfs or self.holder is not None
-        return lost or self.ethtool is not None
+        lost = self.qdisc or self.bridging or self.holder is not None
+        return lost or self.may_need_up
 
 
 SYSFS = "class/net"  # the tree of what is in sysfs alone

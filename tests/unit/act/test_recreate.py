@@ -61,6 +61,7 @@ class Device:
     carrier: bool = True
     up: bool = True
     altnames: tuple[str, ...] = ()
+    threaded: str = "0"
 
 
 @dataclass
@@ -86,7 +87,10 @@ class Machine:
         one = self.at(ifindex)
         return LinkSettings(
             attributes={ALIAS: one.alias} if one.alias else {},
-            sysctls={("net/ipv6/conf", "hop_limit"): one.hop_limit},
+            sysctls={
+                ("net/ipv6/conf", "hop_limit"): one.hop_limit,
+                (link_settings.SYSFS, "threaded"): one.threaded,
+            },
             ethtool=Ethtool({"rings": Values({6: one.rx}, {})}),
             names={
                 **{one.name: one.ifindex for one in self.devices},
@@ -141,9 +145,15 @@ class Machine:
         self.at(ifindex).rx = command.values.numbers[6]
 
     def set_sysctl(self, path: str, value: str) -> None:
-        _, _, _, name, key = path.split("/")
-        assert key == "hop_limit"
-        next(one for one in self.devices if one.name == name).hop_limit = value
+        tree, name, key = path.rsplit("/", 2)
+        device = next(one for one in self.devices if one.name == name)
+        if (tree, key) == (link_settings.SYSFS, "threaded"):
+            if not self.up:  # MANA has no NAPI before (modify_napi_threaded())
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+            device.threaded = value
+            return
+        assert (tree, key) == ("net/ipv6/conf", "hop_limit")
+        device.hop_limit = value
 
 
 def upper(one: Device) -> UpperState:
@@ -407,6 +417,18 @@ def test_what_can_be_set_only_while_it_is_up_comes_last() -> None:
     assert recreate.finish(state, cast(System, now)) == ()
     assert now.devices[0].rx == was.devices[0].rx
     assert recreate.finish(state, cast(System, was)) == ()  # it is the same netdev
+
+
+def test_what_sysfs_has_of_a_netdev_is_lost_only_when_it_is_not_taken_up_either() -> None:
+    was = Machine([Device("eth1", 3, threaded="1")])
+    state, now = snapshot(was), replugged(was)
+    (numbered,) = set_up(state, now).lost
+    assert "threaded" not in numbered.text
+    (lost,) = recreate.finish(state, cast(System, now))
+    assert (lost.cause, "threaded" in lost.text) == (Cause.NOT_KEPT, True)
+    now.up = True
+    assert recreate.finish(state, cast(System, now)) == ()
+    assert now.devices[0].threaded == "1"
 
 
 @dataclass
