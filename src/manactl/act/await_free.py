@@ -131,21 +131,21 @@ def require_closed(system: System, steps: Sequence[Step], wait: float) -> None:
     def holders() -> list[Holder]:
         return [holder for step in on_uio for holder in system.uio_holders(step.vmbus)]
 
-    def held() -> bool:
-        return bool(holders()) or any(system.uio_open(step.vmbus) for step in on_uio)
-
-    if until(system, lambda: not held(), wait):
+    if until(system, lambda: not any(_is_open(step, system) for step in on_uio), wait):
         return
     left = holders()
     names = [step.name for step in on_uio]
-    way = outcome_words.wait_for_it if left else outcome_words.holder_unseen
     raise Busy(
         f"{', '.join(names)} cannot be released: its uio device is still open{named(left)}",
         untouched="nothing was changed",
-        hint=way(names),
+        hint=outcome_words.end_or_wait(names, left),
         evidence=holder_evidence(left),
         code="holder",
     )
+
+
+def _is_open(step: BindUio, system: System) -> bool:
+    return bool(system.uio_holders(step.vmbus)) or system.uio_open(step.vmbus)
 
 
 def _netdev(system: System, port: PortId) -> NetdevNow:
@@ -180,11 +180,10 @@ def _still_held(
             code="kernel-bug",
         )
     holders = system.holders(port)
-    way = outcome_words.wait_for_it if holders else outcome_words.holder_unseen
     return Busy(
         f"{name} cannot be released: a raw QP still has its vport{named(holders)}",
         untouched="nothing was changed",
-        hint=way([name]),
+        hint=outcome_words.end_or_wait([name], holders),
         evidence=[*evidence, *holder_evidence(holders)],
         code="holder",
     )
@@ -226,6 +225,6 @@ def would_wait(
             told.append(plan_words.still_held(name, row.holders))
             continue
         for step in steps:
-            if isinstance(step, BindUio) and step.port == port and system.uio_open(step.vmbus):
+            if isinstance(step, BindUio) and step.port == port and _is_open(step, system):
                 told.append(plan_words.still_open(name, system.uio_holders(step.vmbus)))
     return told

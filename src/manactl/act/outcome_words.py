@@ -142,17 +142,11 @@ def _were(names: Sequence[str], done: str) -> str:
 # --- holders -------------------------------------------------------------------------------
 
 
-def wait_for_it(names: Iterable[str]) -> str:
-    """For the ports or synthetic netdevs of these names, which others may have chosen."""
+def end_or_wait(names: Iterable[str], holders: Sequence[Holder]) -> str:
+    """What to do about the holders of these ports or synthetic netdevs, of which none may be seen."""
+    unseen = "its holder is not visible from here: it may be in another pid namespace; "
     way = command("manactl", "release", "--wait", "60", names=names)
-    return f"end the holder and release again, or wait for it: {way}"
-
-
-def holder_unseen(names: Iterable[str]) -> str:
-    return (
-        "its holder is not visible from here: it may be in another pid namespace; "
-        + wait_for_it(names)
-    )
+    return f"{'' if holders else unseen}end the holder and release again, or wait for it: {way}"
 
 
 def end_yourself(pids: Iterable[int]) -> str:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from manactl.act import residue_words
-from manactl.act.outcome_words import named, wait_for_it
+from manactl.act.outcome_words import end_or_wait, named
 from manactl.act.plan import PATIENCE
 from manactl.decide import daemon_words, port_notes, port_words, refusal_words, unmanageable
 from manactl.decide.refusal import Refusal
@@ -158,15 +158,16 @@ def would_end(holders: str) -> str:
 
 
 def still_held(name: str, holders: Sequence[Holder]) -> str:
-    return _not_before(f"a raw QP still has the vport of {name}{named(holders)}", name)
+    return _not_before(f"a raw QP still has the vport of {name}", name, holders)
 
 
 def still_open(name: str, holders: Sequence[Holder]) -> str:
-    return _not_before(f"the uio device of {name} is still open{named(holders)}", name)
+    return _not_before(f"the uio device of {name} is still open", name, holders)
 
 
-def _not_before(what: str, name: str) -> str:
-    return f"{what}; nothing is released before that has ended: {wait_for_it([name])}"
+def _not_before(what: str, name: str, holders: Sequence[Holder]) -> str:
+    way = end_or_wait([name], holders)
+    return f"{what}{named(holders)}; nothing is released before that has ended: {way}"
 
 
 # --- line by line --------------------------------------------------------------------------

@@ -136,7 +136,24 @@ def test_a_dry_run_of_a_release_names_who_has_the_uio_device_open(tmp_path: Path
         )
     kernel.synthetics[0].opened, kernel.synthetics[0].unseen = [], True
     (plan,) = release(tmp_path, FakeHost(kernel), dry_run=True).plans
-    assert len(plan.notes) == 1
+    (note,) = plan.notes
+    with wording:
+        assert "its holder is not visible from here" in note
+
+
+def test_a_dry_run_names_who_has_a_uio_device_whose_channel_cannot_be_read(tmp_path: Path) -> None:
+    class Blind(FakeSystem):
+        def uio_open(self, uuid: str) -> bool:
+            return False  # or not known: vmbus.is_open()
+
+    kernel = paired()
+    one = FakeHost(kernel)
+    claim(tmp_path, one, "eth0", synthetic="uio")
+    kernel.synthetics[0].opened = [4711]
+    one.systems = Blind
+    (plan,) = release(tmp_path, one, dry_run=True).plans
+    (note,) = plan.notes
+    assert "4711" in note
 
 
 def test_who_has_it_open_and_is_not_seen_is_not_nobody(tmp_path: Path) -> None:
