@@ -428,21 +428,21 @@ def _look_above(
     them, and they may have been destroyed meanwhile."""
     uuids = {step.port: step.vmbus for step in steps if isinstance(step, SetAdmin) and step.vmbus}
     for step in kept:
-        there = {plan.ifindex: plan for plan in step.state.blueprints}
+        there = {plan.ifindex for plan in step.state.blueprints}
         if not (step.state.alone and there and step.port in uuids):
             continue
         found = work.system.synthetic(uuids[step.port])
         if isinstance(found, Unread):
             continue
-        lost = []
+        lost, facts = [], {}
         if not (found and found.ifindex in there):
             text = residue_words.destroyed_above(uuids[step.port], found and found.name)
             lost.append(Lost(Cause.NOT_KEPT, text))
-        if found and not found.up and any(plan.is_synthetic_up for plan in there.values()):
+        if found and not found.up and any(plan.is_synthetic_up for plan in step.state.blueprints):
             lost.append(Lost(Cause.NOT_KEPT, residue_words.lowered_above(found.name)))
+            facts["lowered"] = found.name
         if lost:
-            down = {"lowered": found.name} if found and not found.up else {}
-            _undone(step, Undone(Restored(lost=tuple(lost)), facts=down), work, result)
+            _undone(step, Undone(Restored(lost=tuple(lost)), facts=facts), work, result)
 
 
 def _set_up_recreated(steps: Sequence[Step], work: Workplace, result: UndoResult) -> None:

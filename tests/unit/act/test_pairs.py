@@ -101,6 +101,28 @@ def test_a_kept_netdev_that_is_down_at_release_is_told(tmp_path: Path, was: bool
         assert ("its VF is up" in line) is was
 
 
+@pytest.mark.parametrize("was", [True, False])
+def test_a_kept_netdev_that_the_host_re_created_and_is_down_is_told(
+    tmp_path: Path, was: bool
+) -> None:
+    """One that was down before the claim is not told to have been set down."""
+
+    class Planned(FakeSystem):
+        def blueprints(self, port: PortId) -> tuple[Blueprint, ...]:
+            body = IfInfoMsg(ifindex=40, flags=IFF_UP * was).pack()
+            return (Blueprint(40, LinkSettings(), body),)
+
+    kernel = paired()
+    one = host(kernel)
+    one.systems = Planned
+    claim(tmp_path, one, synthetic="keep")
+    kernel.set_synthetic(kernel.synthetics[0], False)
+    kernel.synthetics[0].ifindex = 77
+    (port,) = release(tmp_path, host(kernel)).ports
+    assert [lost.cause for lost in port.lost] == [Cause.NOT_KEPT] * (1 + was)
+    assert port.lowered == ("eth0" if was else None)
+
+
 def test_a_vf_that_was_down_is_down_again(tmp_path: Path) -> None:
     kernel = paired()
     kernel.set_up(kernel.nics[0], False)
