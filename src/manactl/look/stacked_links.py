@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from manactl.look.text_files import LACKS, passing_over, read
+from manactl.look.text_files import LACKS, names, number, passing_over, read
 from manactl.model.named_tuple import NamedTuple
 from manactl.netstate.link_settings import SYSFS
 from manactl.netstate.snapshot import Accepted, Setting
@@ -202,17 +201,15 @@ def of_queues(name: str, ifindex: int, sys: Path = Path("/sys")) -> dict[tuple[s
     """How the kernel polls a device and shares its queues among CPUs, by SYSFS and the path of the
     file. Nothing where /sys is that of another network namespace."""
     directory, found = sys / SYSFS / name, {}
-    with passing_over():
-        if int(read(directory / "ifindex")) != ifindex:
-            return {}
-        keys = list(_OF_NETDEV)
-        with passing_over():
-            for queue in sorted(os.listdir(directory / "queues")):
-                files = _OF_QUEUES.get(queue.partition("-")[0], ())
-                keys += [f"queues/{queue}/{key}" for key in files]
-        for key in keys:
-            with passing_over():  # a queue that is not in use, or a kernel without it
-                found[SYSFS, key] = read(directory / key)
+    if number(f"{directory}/ifindex") != ifindex:
+        return {}
+    keys = list(_OF_NETDEV)
+    for queue in sorted(names(f"{directory}/queues")):
+        files = _OF_QUEUES.get(queue.partition("-")[0], ())
+        keys += [f"queues/{queue}/{key}" for key in files]
+    for key in keys:
+        with passing_over():  # a queue that is not in use, or a kernel without it
+            found[SYSFS, key] = read(directory / key)
     return found
 
 

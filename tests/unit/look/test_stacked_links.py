@@ -193,6 +193,8 @@ def test_what_sysfs_alone_has_of_a_netdev(tmp_path: Path) -> None:
     assert found == {("class/net", key): value for key, value in wanted.items()}
     assert stacked_links.of_queues("eth1", 4, tmp_path) == {}, "of another network namespace"
     assert stacked_links.of_queues("eth2", 3, tmp_path) == {}
+    (directory / "ifindex").write_text("\n")
+    assert stacked_links.of_queues("eth1", 3, tmp_path) == {}, "not the kernel's: it makes no sense"
     put_setting("class/net/eth1/queues/rx-0/rps_cpus", "1", tmp_path / "proc", tmp_path)
     assert (directory / "queues/rx-0/rps_cpus").read_text() == "1"
 
