@@ -175,13 +175,16 @@ class StuckStepReporter:
         self._ends = (-1, -1)
         self._mask: set[int] = set()
         self.reply = progress_words.STOPPING
-        self._said: set[int] = set()  # the signals that were reported
-        self._owed: dict[int, str] = {}  # what is to be said of one that took effect before
+        self._lock = threading.Lock()  # for both of these
+        self._reported: set[int] = set()  # signals
+        self._replies: dict[int, str] = {}  # to signals that took effect and are not reported yet
 
     def took(self, number: int) -> None:
-        """This signal takes effect now, whatever the reply is by the time that it is reported."""
-        if number not in self._said:
-            self._owed[number] = self.reply
+        """This signal takes effect now: keep the reply to it, which may be another one by the time
+        that the thread reports the signal."""
+        with self._lock:
+            if number not in self._reported:
+                self._replies[number] = self.reply
 
     @contextlib.contextmanager
     def over(self, what: str, numbers: Any) -> Iterator[None]:
@@ -260,8 +263,9 @@ class StuckStepReporter:
 
     def _heard(self, numbers: Iterator[int]) -> None:
         for number in numbers:
-            reply = self._owed.pop(number, None) or self.reply
-            self._said.add(number)
+            with self._lock:
+                reply = self._replies.pop(number, None) or self.reply
+                self._reported.add(number)
             self._report(progress_words.heard(signal.Signals(number).name, reply))
 
     def _stuck(self, what: str, since: float) -> None:
