@@ -18,7 +18,8 @@ class Claims(NamedTuple):
     now: frozenset[tuple[str, int]] = frozenset()
     history: frozenset[tuple[str, int]] = frozenset()  # claimed before the last boot
     unconfirmed: frozenset[tuple[str, int]] = frozenset()  # those of `now` that wait for it
-    destroyed: frozenset[tuple[tuple[str, int], str]] = frozenset()  # and the name above them
+    # the synthetic netdevs of those of `now` that were claimed for uio
+    destroyed: frozenset[tuple[tuple[str, int], str]] = frozenset()
 
 
 def claims(state_dir: str, proc: str = "/proc") -> Claims | None:
@@ -36,22 +37,23 @@ def claims(state_dir: str, proc: str = "/proc") -> Claims | None:
     destroyed: set[tuple[tuple[str, int], str]] = set()
     for name in names:
         if name.endswith(".journal") and name[0] != ".":
-            boot_id, ports, waits, above = _read(f"{directory}/{name}")
-            (now if boot_id == _boot_id(proc) else history).update(ports)
+            boot_id, ports, waits, uppers = _read(f"{directory}/{name}")
+            this_boot = boot_id == _boot_id(proc)
+            (now if this_boot else history).update(ports)
             unconfirmed.update(ports if waits else ())
-            destroyed.update(one for one in above if one[0] in ports)
+            destroyed.update(pair for pair in uppers if this_boot and pair[0] in ports)
     return Claims(
         frozenset(now),
         frozenset(history - now),
         frozenset(unconfirmed & now),
-        frozenset(one for one in destroyed if one[0] in now),
+        frozenset(destroyed),
     )
 
 
-_Named = list[tuple[tuple[str, int], str]]
+_Uppers = list[tuple[tuple[str, int], str]]
 
 
-def _read(path: str) -> tuple[str, set[tuple[str, int]], bool, _Named]:
+def _read(path: str) -> tuple[str, set[tuple[str, int]], bool, _Uppers]:
     """The boot, the ports that are claimed, whether these wait to be confirmed, and the synthetic
     netdevs that a claim for uio destroys, by port."""
     import json  # noqa: PLC0415 - only while something is claimed
@@ -69,8 +71,8 @@ def _read(path: str) -> tuple[str, set[tuple[str, int]], bool, _Named]:
         waits = any(r["event"] == Event.ARMED and r.get("deadline") for r in records)
         waits = waits and not any(r["event"] == Event.CONFIRMED for r in records)
         ports = header["ports"]
-        above = [(_port(p), str(p["upper"])) for p in ports if p.get("synthetic") == UIO]
-        return str(header["boot_id"]), {_port(one) for one in ports} - settled, waits, above
+        uppers = [(_port(p), str(p["upper"])) for p in ports if p.get("synthetic") == UIO]
+        return str(header["boot_id"]), {_port(one) for one in ports} - settled, waits, uppers
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "", set(), False, []
 

@@ -27,9 +27,9 @@ class Word(NamedTuple):
 def with_destroyed(ports: Iterable[Port], claims: Claims | None) -> list[Port]:
     """With the name of the synthetic netdev that a claim for uio has destroyed: release makes it
     again, and status and release know the port by it meanwhile."""
-    above = dict(claims.destroyed) if claims is not None else {}
+    uppers = dict(claims.destroyed) if claims is not None else {}
     return [
-        port if port.master else port._replace(master=above.get((port.pci, port.number)))
+        port if port.master else port._replace(master=uppers.get((port.pci, port.number)))
         for port in ports
     ]
 

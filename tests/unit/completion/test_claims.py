@@ -149,9 +149,13 @@ def test_it_knows_the_synthetic_netdev_that_a_claim_destroys(
         **HEADER,
         "ports": [{**port, "upper": "lan0", "vmbus": "000d3aaa", "synthetic": mode}],
     }
-    written(tmp_path / "state", "claimed", header=header)
+    path = written(tmp_path / "state", "claimed", header=header)
     found = claims(str(tmp_path / "state"), proc)
     assert found is not None
     assert found.destroyed == (frozenset({(KEY, "lan0")}) if mode == "uio" else frozenset())
     Path(proc, "sys/kernel/random/boot_id").write_text("another\n")
     assert claims(str(tmp_path / "state"), proc) == Claims(history=frozenset({KEY}))
+    path.rename(path.with_name("old.journal"))
+    written(tmp_path / "state", "claimed", header={**HEADER, "boot_id": "another"})
+    found = claims(str(tmp_path / "state"), proc)
+    assert found == Claims(now=frozenset({KEY})), "claimed again, without its synthetic netdev"
