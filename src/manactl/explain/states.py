@@ -156,10 +156,13 @@ TOPICS = (
         "The netdev was set up or moved to another namespace, or it is gone, or its device was "
         "plugged in again and made another one. A program that needs a port that is up gets EBUSY. "
         "Network managers, scripts and host servicing of a pair are the usual causes: hv_netvsc opens a "
-        "VF that comes back 100 ms later, when its synthetic netdev is up (--synthetic=keep).", "the journal compared with sysfs",
+        "VF that comes back 100 ms later, when its synthetic netdev is up (--synthetic=keep). A synthetic "
+        "netdev that --synthetic=keep left up and that is down now carries no traffic; release does not "
+        "set it up.", "the journal compared with sysfs",
         check=(_EVIDENCE, Step("Who may have done it:", "journalctl -b -t NetworkManager "
                                "-t systemd-networkd | tail -n 50")),
         remedy=(Step("If it was set up, have it set down again, and kept down:", "manactl hold"),
+                Step("If its synthetic netdev is down and should be up:", "ip link set NAME up"),
                 Step("Or release it and claim it again:", "manactl release PORT")),
         forms=(
             "`manactl hold` sets it down again, and keeps it down",
