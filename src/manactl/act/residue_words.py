@@ -130,9 +130,9 @@ def destroyed_above(vmbus: str, name: str | None) -> str:
 def lowered_above(name: str) -> str:
     """Of the synthetic netdev of a claim that was to leave it up, and which is down."""
     return (
-        f"{name} is down, and was up before the claim: somebody has set it down, or it was in another "
-        "network namespace, or it is another one. What went with that is not saved by "
-        "--synthetic=keep. See whether its addresses and routes are there when it is up: "
+        f"{name} is down, and was up before the claim: somebody has set it down, it was in another "
+        "network namespace, or it was re-created. --synthetic=keep saves nothing of it. Set it up, and "
+        "see whether its addresses and routes are there: "
         f"{command('ip', 'link', 'set', *link(name), 'up')}"
     )
 
