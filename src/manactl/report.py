@@ -577,7 +577,7 @@ def _with_claim(
     hold = None if elsewhere else port_notes.hold_keeps_down(drift, claim.claim.synthetic)
     return port._replace(
         claim=claim.claim,
-        once=claim.names if claim.same_boot else (),
+        claimed_names=claim.names if claim.same_boot else (),
         drift=drift,
         notes=(*port.notes, *(note for note in (more, hold, claim.waits) if note)),
     )

@@ -71,7 +71,7 @@ def choose(
 
 
 def _ambiguous(word: str, port: PortStatus, claim: ClaimSummary) -> UsageError:
-    """The name of a netdev that is gone may be another's by now: who says it may mean the claim."""
+    """Another netdev may have got the name of one that is gone: either port may be meant."""
     return UsageError(
         f"{word} is port {port.id} now, which is not claimed; when port {claim.port} was claimed, "
         f"{word} was that one; nothing was touched",
@@ -80,9 +80,9 @@ def _ambiguous(word: str, port: PortStatus, claim: ClaimSummary) -> UsageError:
 
 
 def _had(word: str, claims: Sequence[ClaimSummary]) -> list[ClaimSummary]:
-    """The claim of the port that had the name when it was claimed, when nothing has it now: a netdev
+    """The claim of the port that had the name when it was claimed; none where several had. A netdev
     that was re-created has lost its altnames, and while the host has taken the VF of a pair there is
-    no port at all. Of several none."""
+    no port at all."""
     had = [claim for claim in claims if word in claim.names]
     return had if len({claim.port.key for claim in had}) == 1 else []
 

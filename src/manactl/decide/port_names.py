@@ -10,15 +10,15 @@ from manactl.model.port import PortStatus, Report, Upper
 
 
 def resolve(report: Report, words: Iterable[str]) -> list[PortStatus]:
-    """The ports that `words` name, in that order, each once; a claimed one also by what it was called
-    when it was claimed, where nothing is called that now.
+    """The ports that `words` name, in that order, each once. Where no port has a
+    name now, that means the port which had it when it was claimed.
 
     UsageError lists the ports there are when a word names none of them, or several.
     """
     found: dict[object, PortStatus] = {}
     for word in words:
         matches = [port for port in report.ports if _means(port, word)]
-        matches = matches or [port for port in report.ports if word in port.once]
+        matches = matches or [port for port in report.ports if word in port.claimed_names]
         if len(matches) != 1:
             what = f"PORT {word!r} names no port"
             if matches:

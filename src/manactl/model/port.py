@@ -243,7 +243,7 @@ class PortStatus(NamedTuple):
     raw_elsewhere: bool = False  # the device for raw QPs is, or may be, among them
     unjoined: str | None = None  # the VMBus device that it is to be the VF of, and is not yet
     called: str | None = None  # the name of its synthetic netdev, where that was asked for
-    once: tuple[str, ...] = ()  # what its netdevs were called when it was claimed, in this boot
+    claimed_names: tuple[str, ...] = ()  # of its netdevs when it was claimed, in this boot
 
     @property
     def pair(self) -> Upper | None:

@@ -89,9 +89,11 @@ def test_an_unknown_name_lists_every_port_on_a_line_of_its_own(make: Make) -> No
 def test_a_claimed_port_goes_by_what_it_was_called_where_nothing_is_called_that_now() -> None:
     """The host has taken the synthetic netdev of a pair back, and `manactl status eth1` is typed."""
     there = Netdev("eth3", 3, 0, None, None, None, None)
-    one = STATUS._replace(netdev=there, once=("eth3", "eth1", "wan"))
+    one = STATUS._replace(netdev=there, claimed_names=("eth3", "eth1", "wan"))
     other = one._replace(
-        netdev=there._replace(name="eth4"), id=one.id._replace(port=7), once=("eth4", "wan")
+        netdev=there._replace(name="eth4"),
+        id=one.id._replace(port=7),
+        claimed_names=("eth4", "wan"),
     )
     report = Report(NOW, "7.3.4", privileged=True, ports=(one, other))
     assert resolve(report, ["eth1"]) == resolve(report, ["eth3", "eth1"]) == [one]
