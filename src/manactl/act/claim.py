@@ -486,6 +486,8 @@ def _check_covers(claim: ClaimSummary, port: PortStatus, synthetic: str | None) 
     mode = claim.claim.synthetic
     if mode in (DOWN, UIO) and port.pair is not None and port.pair.up:
         raise _drifted(port, claim)
+    if mode == KEEP and port.pair is not None and claim.upper_up and port.pair.up is False:
+        raise _drifted(port, claim, outcome_words.synthetic_is_down(port.pair.netdev))
     if mode == UIO and not (port.pair is not None and port.pair.on_uio):
         raise _drifted(port, claim, outcome_words.not_on_uio(claim.upper))
     if synthetic is not None and mode != synthetic:

@@ -14,6 +14,10 @@ def not_on_uio(name: str | None) -> str:
     return f"uio_hv_generic no longer has the VMBus device of {name}"
 
 
+def synthetic_is_down(name: str) -> str:
+    return f"its synthetic netdev {name}, which --synthetic=keep had left up, is down"
+
+
 def named(holders: Sequence[Holder]) -> str:
     """ " (pid 4211 dpdk-testpmd, ...)", or nothing when none is known."""
     words = [f"pid {holder.pid} {called(holder.comm)}" for holder in holders]

@@ -178,6 +178,8 @@ TOPICS = (
             "claimed, yet the netdev was re-created",
             "claimed, yet its synthetic netdev <name> was re-created",
             "is claimed, but something has set it up again since",
+            "is claimed, but its synthetic netdev <name>, which --synthetic=keep had left up, is down",
+            "is claimed, but uio_hv_generic no longer has the VMBus device of <name>",
             "is claimed, but not there now",
         ),
         see=("manager", "no-netdev"),

@@ -336,6 +336,16 @@ def test_claimed_twice_is_claimed_once_and_another_mode_is_refused(
         claim(tmp_path, host(kernel), synthetic=MODES[mode == "down"])
 
 
+def test_a_kept_synthetic_netdev_that_is_down_is_drift(tmp_path: Path) -> None:
+    kernel = paired()
+    claim(tmp_path, FakeHost(kernel), "eth0", synthetic="keep")
+    claim(tmp_path, FakeHost(kernel), "eth0", synthetic="keep")
+    (twin,) = kernel.synthetics
+    twin.up = False
+    with pytest.raises(Busy, match=says("eth0, which .* is down"), check=Coded("drift")):
+        claim(tmp_path, FakeHost(kernel), "eth0", synthetic="keep")
+
+
 def test_a_synthetic_netdev_that_is_up_again_is_drift(tmp_path: Path) -> None:
     kernel = paired()
     claim(tmp_path, host(kernel))
