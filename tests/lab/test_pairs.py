@@ -237,6 +237,22 @@ def test_a_kept_netdev_that_somebody_takes_down_is_told(furnished: Vm, how: str)
     takes(vm, 1, "vf")
 
 
+@pairs_on_newest()
+@pytest.mark.parametrize("mode", ["down", "keep"])
+def test_a_lower_mtu_is_left_and_told(furnished: Vm, mode: str) -> None:
+    """hv_netvsc sets it for the VF, too, and the kernel takes no larger one for IPv6 then."""
+    vm, twin, vf = furnished, furnished.twins[2], furnished.netdevs[2]
+    run(vm, "claim", "--raw-qp", twin, "--allow", "upper", "--synthetic", mode)
+    vm.run(f"ip link set {twin} mtu 1400")
+    try:
+        (port,) = json.loads(run(vm, "release", twin, "--json").out)["ports"]
+        assert {one["cause"] for one in port["lost"]} == {"changed"}
+        assert any(f"net/ipv6/conf/{vf}/mtu" in one["text"] for one in port["lost"])
+        takes(vm, 2, "vf")
+    finally:
+        vm.run(f"ip link set {twin} mtu 1500")
+
+
 def test_a_raw_qp_has_the_vport_of_a_claimed_pair(furnished: Vm) -> None:
     vm, twin = furnished, furnished.twins[2]
     before = shown(vm)

@@ -18,6 +18,7 @@ from manactl.netstate.snapshot import Fact
 # Why something is not there, where the kernel has not refused it.
 NOT_KEPT = "it does not stay so"
 CHANGED_BACK = "it is changed back"
+MTU_LOWERED = "the MTU of the netdev was lowered while the port was claimed, left as it is"
 GONE = "it is gone"
 MISSING = "missing"
 OF_PROGRAM = "only the program that had set it can set it again"

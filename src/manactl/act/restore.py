@@ -456,12 +456,18 @@ class _Restoration:
                 found.append((setting, f"{setting.tree}/{names[ifindex]}/{setting.key}"))
         return found
 
+    def _is_too_large(self, setting: Setting) -> bool:
+        """Whether it is the MTU of IPv6, and somebody has lowered that of the netdev below it: the
+        kernel refuses it for nothing else (addrconf_sysctl_mtu())."""
+        error = self._errors.get(setting)
+        return setting.key == "mtu" and error is not None and error.errno == errno.EINVAL
+
     def _is_wrong(self) -> bool:
         """Whether something other than facts is not as it was, and can be set."""
         return bool(
             uppers.changes(self._now.matched)
             or self._inactive()
-            or self._other_settings()
+            or not all(self._is_too_large(setting) for setting, _ in self._other_settings())
             or any(was.settable for was, _, _ in self._other_states())
             or any(one.requests for one in self._sourceless())
         )
@@ -534,6 +540,11 @@ class _Restoration:
                     for was, _, now in self._other_states()
                     if not was.settable
                 ),
+                *(
+                    Lost(Cause.CHANGED, words.sysctl(path, setting.value, words.MTU_LOWERED))
+                    for setting, path in self._other_settings()
+                    if self._is_too_large(setting)
+                ),
             ),
             settling=self._settling(),
         )
@@ -587,6 +598,8 @@ class _Restoration:
             if was.settable:
                 yield words.bridge_state(was, names, other, self._why(was))
         for setting, path in self._other_settings():
+            if self._is_too_large(setting):
+                continue
             yield words.sysctl(path, setting.value, self._why(setting, words.CHANGED_BACK))
 
     def _why(self, what: Hashable, otherwise: str = words.NOT_KEPT) -> str:

@@ -773,6 +773,26 @@ def test_a_sysctl_that_does_not_stay_is_residue(world: World) -> None:
     assert put_back(world, state, 1.0).residue == ()
 
 
+def test_an_ipv6_mtu_above_that_of_the_netdev_is_lost(world: World) -> None:
+    """Somebody has lowered that one, which release leaves so: no later attempt could do more."""
+
+    class Lowered(World):
+        def set_sysctl(self, path: str, value: str) -> None:
+            if int(value) > 1400:  # addrconf_sysctl_mtu()
+                raise OSError(errno.EINVAL, "Invalid argument")
+            super().set_sysctl(path, value)
+
+    world.settings = {(LOW, "mtu"): "1500"}
+    state = world.capture(PORT)
+    lowered = Lowered(world.kernel, settings={(LOW, "mtu"): "1400"})
+    done = put_back(lowered, state)
+    assert done.residue == ()
+    (lost,) = done.lost
+    assert (lost.cause, "net/ipv6/conf/eth1/mtu" in lost.text) == (Cause.CHANGED, True)
+    assert lowered.settings == {(LOW, "mtu"): "1400"}
+    assert not lowered.paused, "nothing comes by itself"
+
+
 def test_messages_of_the_fake_are_those_of_the_fixtures() -> None:
     """Both are made by hand; that they agree keeps either from drifting."""
     fact = fakes.route("192.0.2.0", 24, via="10.0.0.9")
