@@ -28,7 +28,8 @@ from manactl.wire import if_link
 # Writing one setting may change another (stable_secret sets addr_gen_mode; in a master a port has
 # attributes that it had not before).
 _PASSES = 4
-_PARKED = "manactl%d"  # the kernel fills in the number
+# The kernel fills in the number. The second is what drivers ask for, where the one of before is taken.
+_PARKED, _ANY = "manactl%d", "eth%d"
 
 
 class _Todo(NamedTuple):
@@ -64,6 +65,13 @@ def untangle(states: Iterable[PortState], system: System) -> None:
         for base in wrong:
             if base in parked or base.name in names:
                 _name(base.now.ifindex, base.name, system)
+
+
+def _is_parked(name: str) -> bool:
+    """Whether untangle() gave it this name, here or in a run that was killed."""
+    before, _, after = _PARKED.partition("%d")
+    number = name.removeprefix(before).removesuffix(after)
+    return name != number and number.isdecimal()
 
 
 def _name(ifindex: int, name: str, system: System) -> None:
@@ -149,12 +157,14 @@ class _Recreated:
             holder = self._system.settings(base.now.ifindex).names.get(base.name)
             if holder is not None and not self._given_up(base.name, holder):
                 self._unnamed[base.ifindex] = words.NAME_TAKEN
-                continue
-            try:
-                body = if_link.rename(base.now.ifindex, base.name)
-                self._system.send(Request(if_link.RTM_NEWLINK, 0, body))
-            except OSError as error:
-                self._unnamed[base.ifindex] = strerror(error)
+            else:
+                try:
+                    body = if_link.rename(base.now.ifindex, base.name)
+                    self._system.send(Request(if_link.RTM_NEWLINK, 0, body))
+                except OSError as error:
+                    self._unnamed[base.ifindex] = strerror(error)
+            if base.ifindex in self._unnamed and _is_parked(base.now.name):
+                _name(base.now.ifindex, _ANY, self._system)
         self.bases = list(self._found())
 
     def _given_up(self, name: str, holder: int) -> bool:

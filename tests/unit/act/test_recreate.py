@@ -639,3 +639,13 @@ def test_a_name_that_a_stranger_has_is_left_to_it_by_all() -> None:
     machine = Ports(devices, indexes={1: 11, 2: 12})
     recreate.untangle(states, cast(System, machine))
     assert [one.name for one in machine.devices] == ["manactl11", "eth2", "eth1"]
+    recreate._Recreated(states[0], cast(System, machine)).rename()
+    assert [one.name for one in machine.devices] == ["eth11", "eth2", "eth1"]
+
+
+@pytest.mark.parametrize("name", ["manactl", "manactl0x", "wan0"])
+def test_a_name_that_somebody_else_gave_stays_where_the_old_one_is_taken(name: str) -> None:
+    states, devices = ports(name)
+    machine = Ports([*devices, Device("eth1", 99)], indexes={1: 11})
+    recreate._Recreated(states[0], cast(System, machine)).rename()
+    assert [one.name for one in machine.devices] == [name, "eth1"]
