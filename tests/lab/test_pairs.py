@@ -253,6 +253,27 @@ def test_a_lower_mtu_is_left_and_told(furnished: Vm, mode: str) -> None:
         vm.run(f"ip link set {twin} mtu 1500")
 
 
+@pairs_on_newest()
+def test_what_a_move_takes_of_a_netdev_that_is_down_is_told(furnished: Vm) -> None:
+    """In another network namespace and back it has the sysctls of a new one, and no altname if
+    somebody has taken that."""
+    vm, twin = furnished, furnished.twins[1]
+    vm.run(f"echo 2 > /proc/sys/net/ipv4/conf/{twin}/rp_filter")
+    vm.run(f"ip link property add dev {twin} altname wan7; ip netns add far")
+    run(vm, "claim", "--raw-qp", twin)
+    try:
+        vm.run(f"ip link set {twin} netns far; ip -n far link set {twin} netns 1")
+        vm.run(f"ip link property del dev {twin} altname wan7")
+        (port,) = json.loads(run(vm, "release", twin, "--json").out)["ports"]
+        assert {one["cause"] for one in port["lost"]} == {"changed"}
+        for word in ("rp_filter", "wan7"):
+            assert any(f"{twin}: " in one["text"] and word in one["text"] for one in port["lost"])
+        takes(vm, 1, "vf")
+    finally:
+        manactl(vm, "release", "--all")
+        vm.run(f"ip netns del far; echo 0 > /proc/sys/net/ipv4/conf/{twin}/rp_filter", check=False)
+
+
 def test_a_raw_qp_has_the_vport_of_a_claimed_pair(furnished: Vm) -> None:
     vm, twin = furnished, furnished.twins[2]
     before = shown(vm)

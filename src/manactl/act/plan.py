@@ -273,19 +273,42 @@ def restore_all(
 
 
 def _changed(state: PortState, system: System) -> list[Lost]:
-    """Settings of the netdev that are not as they were, though it is the same: not ours to set."""
+    """Settings of the netdev that are not as they were, though it is the same, and those of the
+    synthetic netdev above it: not ours to set."""
     now = system.netdev(state.port)
     if isinstance(now, Unread):
         return [Lost(Cause.CHANGED, residue_words.settings_unread(state.main, now.why))]
     if state.link is None or now is None or recreated(state, now):
-        return []  # recreate.set_up() reports of one that was re-created
+        found = []  # recreate.set_up() reports of one that was re-created
+    else:
+        found = _changed_of(state.link, now, lambda: system.link_settings(state.port))
+    return [*found, *_changed_above(state, system)]
+
+
+def _changed_above(state: PortState, system: System) -> list[Lost]:
+    above = state.synthetic
+    plan = above and next((p for p in state.blueprints if p.ifindex == above.ifindex), None)
+    if above is None or plan is None or state.alone or not above.id:
+        return []
+    now = system.synthetic(above.id)
+    if isinstance(now, Unread):
+        return [Lost(Cause.CHANGED, residue_words.settings_unread(above.name, now.why))]
+    if now is None or now.ifindex != above.ifindex:
+        return []
+    ifindex = now.ifindex
+    return _changed_of(plan.settings, now, lambda: system.settings(ifindex), f"{now.name}: ")
+
+
+def _changed_of(
+    was: LinkSettings, now: NetdevNow, look: Callable[[], LinkSettings], before: str = ""
+) -> list[Lost]:
     try:
-        settings = system.link_settings(state.port)
+        settings = look()
     except OSError as error:
         return [Lost(Cause.CHANGED, residue_words.settings_unread(now.name, error.strerror))]
     return [
-        Lost(Cause.CHANGED, residue_words.setting_changed(change.text))
-        for change in link_settings.changed(state.link, settings, now.ifindex)
+        Lost(Cause.CHANGED, residue_words.setting_changed(before + change.text))
+        for change in link_settings.changed(was, settings, now.ifindex)
     ]
 
 

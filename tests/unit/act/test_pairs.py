@@ -6,7 +6,9 @@ a VF that does not open.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -283,6 +285,44 @@ def test_host_servicing_meanwhile(tmp_path: Path, mode: str) -> None:
     assert kernel.nics[0].up is (mode == "keep"), "hv_netvsc opens it where it is up itself"
     release(tmp_path, host(kernel))
     assert kernel.picture() == before
+
+
+@pytest.mark.parametrize("mode", ["down", "keep"])
+def test_a_setting_of_the_synthetic_netdev_that_is_changed_is_told(
+    tmp_path: Path, mode: str
+) -> None:
+    """Of one that is kept nothing was saved: it is its users' all the time."""
+
+    class Planned(FakeSystem):
+        def blueprints(self, port: PortId) -> tuple[Blueprint, ...]:
+            return (Blueprint(40, LinkSettings(altnames=("wan",))),)
+
+    kernel = paired()
+    one = host(kernel)
+    one.systems = Planned
+    claim(tmp_path, one, synthetic=mode)
+    (port,) = release(tmp_path, host(kernel)).ports
+    told = [(lost.cause, "eth0" in lost.text, "wan" in lost.text) for lost in port.lost]
+    assert told == ([(Cause.CHANGED, True, True)] if mode == "down" else [])
+
+
+def test_a_synthetic_netdev_that_cannot_be_looked_at_is_told(tmp_path: Path) -> None:
+    class Planned(FakeSystem):
+        def blueprints(self, port: PortId) -> tuple[Blueprint, ...]:
+            return (Blueprint(40, LinkSettings()),)
+
+    class Unreadable(FakeSystem):
+        def settings(self, ifindex: int) -> LinkSettings:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    kernel = paired()
+    one = host(kernel)
+    one.systems = Planned
+    claim(tmp_path, one, synthetic="down")
+    two = host(kernel)
+    two.systems = Unreadable
+    (port,) = release(tmp_path, two).ports
+    assert [(lost.cause, "eth0" in lost.text) for lost in port.lost] == [(Cause.CHANGED, True)]
 
 
 @pytest.mark.parametrize("back", [False, True])
