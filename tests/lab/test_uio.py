@@ -393,11 +393,17 @@ def test_the_host_takes_the_device_of_a_pair_that_stays_up_back_meanwhile(furnis
 
 @pytest.mark.soak
 def test_host_servicing_meanwhile(furnished: Vm) -> None:
-    """The VF goes and comes back, and there is no synthetic netdev that would open it."""
+    """The VF goes and comes back, and there is no synthetic netdev that would open it. The kernel
+    gives the VF of the first pair the name that is free, and udev one of its own, as here."""
     vm, twin, before = furnished, furnished.twins[2], view(furnished)
+    named = vm.netdevs
     claim(vm)
     serviced(vm)
     takes(vm, 1, "vf")  # hv_netvsc opens it a little later
+    for name in ("vf{}", None):
+        for port, now in vm.netdevs.items():
+            then = name.format(port) if name else named[port]
+            vm.run(f"ip link set {now} name {then}")
     assert owners(vm) == {1: "ethernet", 2: "free"}
     told = status(vm)[2]
     assert (told["upper"]["netdev"], told["claim"]["synthetic"]) == (twin, "uio")
@@ -407,6 +413,27 @@ def test_host_servicing_meanwhile(furnished: Vm) -> None:
     assert owners(vm) == {1: "ethernet", 2: "ethernet"}
     same(vm, before)
     takes(vm, 2, "vf")
+
+
+@pairs_on_newest()
+def test_a_name_that_the_vf_of_another_pair_has_got_is_told(furnished: Vm) -> None:
+    """Without udev, at servicing: it is not claimed, so it is left so."""
+    vm, twin, named = furnished, furnished.twins[2], furnished.netdevs
+    claim(vm)
+    serviced(vm)
+    takes(vm, 1, "vf")
+    if vm.netdevs[1] != twin:
+        vm.run(f"ip link set {vm.netdevs[1]} name {twin}")
+    (port,) = json.loads(run(vm, "release", "--json").out)["ports"]
+    now = vm.twins[2]
+    assert not now.startswith("manactl"), "a name for the moment"
+    with wording:
+        assert any(f"{twin}: it is called {now}" in one["text"] for one in port["lost"])
+    takes(vm, 2, "vf")
+    vm.run(f"ip link set {vm.netdevs[1]} name vf1; ip link set {vm.netdevs[2]} name vf2")
+    vm.run(f"ip link set {now} name {twin}")
+    for number, name in named.items():
+        vm.run(f"ip link set vf{number} name {name}")
 
 
 # --- kill -9 ----------------------------------------------------------------------------------
