@@ -79,9 +79,8 @@ def test_what_is_changed_on_a_kept_netdev_meanwhile_stays(tmp_path: Path) -> Non
     assert above(kernel) == left
 
 
-@pytest.mark.parametrize("was", [True, False])
-def test_a_kept_netdev_that_is_down_at_release_is_told(tmp_path: Path, was: bool) -> None:
-    """Nothing of it was saved, and it may have been set down on purpose: it is left so."""
+def kept_and_set_down(state_dir: Path, was: bool) -> Kernel:
+    """A pair claimed with --synthetic=keep, whose twin, up before or not, is down by now."""
 
     class Planned(FakeSystem):
         def blueprints(self, port: PortId) -> tuple[Blueprint, ...]:
@@ -91,8 +90,15 @@ def test_a_kept_netdev_that_is_down_at_release_is_told(tmp_path: Path, was: bool
     kernel = paired()
     one = host(kernel)
     one.systems = Planned
-    claim(tmp_path, one, synthetic="keep")
+    claim(state_dir, one, synthetic="keep")
     kernel.set_synthetic(kernel.synthetics[0], False)
+    return kernel
+
+
+@pytest.mark.parametrize("was", [True, False])
+def test_a_kept_netdev_that_is_down_at_release_is_told(tmp_path: Path, was: bool) -> None:
+    """Nothing of it was saved, and it may have been set down on purpose: it is left so."""
+    kernel = kept_and_set_down(tmp_path, was)
     (port,) = release(tmp_path, host(kernel)).ports
     assert not kernel.synthetics[0].up
     told = [(lost.cause, "eth0" in lost.text) for lost in port.lost]
@@ -108,17 +114,7 @@ def test_a_kept_netdev_that_the_host_re_created_and_is_down_is_told(
     tmp_path: Path, was: bool
 ) -> None:
     """One that was down before the claim is not told to have been set down."""
-
-    class Planned(FakeSystem):
-        def blueprints(self, port: PortId) -> tuple[Blueprint, ...]:
-            body = IfInfoMsg(ifindex=40, flags=IFF_UP * was).pack()
-            return (Blueprint(40, LinkSettings(), body),)
-
-    kernel = paired()
-    one = host(kernel)
-    one.systems = Planned
-    claim(tmp_path, one, synthetic="keep")
-    kernel.set_synthetic(kernel.synthetics[0], False)
+    kernel = kept_and_set_down(tmp_path, was)
     kernel.synthetics[0].ifindex = 77
     (port,) = release(tmp_path, host(kernel)).ports
     assert [lost.cause for lost in port.lost] == [Cause.NOT_KEPT] * (1 + was)
