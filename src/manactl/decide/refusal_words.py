@@ -12,6 +12,7 @@ from manactl.decide.unmanageable import Obstacle
 from manactl.escape import called
 from manactl.model.port import Evidence
 from manactl.netstate.surroundings import (
+    UNTOLD,
     Connection,
     Listener,
     Manager,
@@ -126,7 +127,9 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
         case why.EqsLost(own):
             return kernel_bugs.lost_eqs(own)
         case why.SshSessions(sessions, logins):
-            mine = [f"{_session(s)}{_on(s.on)}" for s in sessions if s.ssh.own]
+            typed_in = [s for s in sessions if s.ssh.own]
+            mine = [f"{_session(s)}{_on(s.on)}" for s in typed_in if s.ssh.client != UNTOLD]
+            untold = [s.ssh.found_in for s in typed_in if s.ssh.client == UNTOLD]
             beside = [
                 *(
                     f"{_session(s)}{_on(s.on)} ({s.ssh.found_in})"
@@ -137,6 +140,14 @@ def message(refusal: Refusal) -> str:  # noqa: PLR0911, PLR0912 - a case for eac
             ]
             parts = [
                 *([f"the SSH session of this command runs over it: {_some(mine)}"] if mine else []),
+                *(
+                    [
+                        "whether the SSH session of this command runs over it is not known: "
+                        f"{_some(untold)} could not be read"
+                    ]
+                    if untold
+                    else []
+                ),
                 *([f"remote logins run over it: {_some(beside)}"] if beside else []),
             ]
             return "; ".join(parts)
@@ -383,6 +394,8 @@ def _some(items: Iterable[object]) -> str:
 
 def _session(session: why.Session) -> str:
     client, server = session.ssh.client, session.ssh.server
+    client = "an unknown client" if client == UNTOLD else client
+    server = "" if server == UNTOLD else server
     ends = f"{client} to {server}" if server else client  # logind knows the client alone
     guest = ", from a container or VM of this host that is reached over it"
     return ends + guest if session.ssh.guest else ends

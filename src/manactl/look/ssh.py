@@ -12,24 +12,24 @@ import functools
 import ipaddress
 import os
 import socket
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 from manactl.look import procfs, source_words
-from manactl.look.forked import Child
+from manactl.look.forked import Child, collect_unless_blocked
 from manactl.look.rtnetlink import ntop
 from manactl.look.sockets import Reach, owners_of
 from manactl.look.text_files import LACKS, fields, passing_over, read, rows, text
 from manactl.model.named_tuple import NamedTuple
-from manactl.netstate.surroundings import Process, SshSession
+from manactl.netstate.surroundings import UNTOLD, Process, SshSession
 from manactl.wire import rtmsg as rt
 from manactl.wire.inet_diag import TcpSocket
 
 _ANCESTORS = 64  # more parents than any session has
-_WAIT = 2.0  # s for the environments of all of them
-_UNTOLD = "? 0 ? 0"  # an SSH_CONNECTION by which nobody can tell where packets go
+_WAIT = 2.0  # s in which a reader of an environment has not run: it is blocked
+_LONGEST = 60.0  # s for all of them, on a machine that is short of processors
+_UNTOLD = f"{UNTOLD} 0 {UNTOLD} 0"  # an SSH_CONNECTION by which nobody can tell where packets go
 _TCP = 6
 # Servers that remote logins end in, by their executable; sshd-session is OpenSSH's since 9.8.
 _SERVERS = frozenset({"sshd", "sshd-session", "sshd-auth", "dropbear", "dropbearmulti", "tinysshd",
@@ -182,12 +182,11 @@ def _connections(pids: Iterable[int], proc: Path) -> dict[int, str | None]:
     and what they do not tell in time may be any connection.
     """
     asked = {pid: Child(functools.partial(_environment, proc / f"{pid}/environ")) for pid in pids}
-    deadline = time.monotonic() + _WAIT
-    found: dict[int, str | None] = {}
-    for pid, child in asked.items():
-        answer = child.collect(max(0.0, deadline - time.monotonic()))
-        found[pid] = answer[0] if isinstance(answer, tuple) else _UNTOLD
-    return found
+    answers = collect_unless_blocked(asked.values(), _WAIT, _LONGEST)
+    return {
+        pid: answer[0] if isinstance(answer, tuple) else _UNTOLD
+        for pid, answer in zip(asked, answers, strict=True)
+    }
 
 
 def _environment(path: Path) -> tuple[str | None]:
@@ -283,7 +282,7 @@ def mosh(
             where = source_words.mosh(process, sock.local_port)
             if not client and any(sock.local) and sock.local not in reach.addresses:
                 continue  # of another netdev
-            value = f"{client or '?'} {cport or '0'} {server or '?'} 0"
+            value = f"{client or UNTOLD} {cport or '0'} {server or UNTOLD} 0"
             found.append(_session(value, where, reach, rtnl, own=False))
     return found
 

@@ -201,6 +201,9 @@ class PacketSocket(Value):
     netdev: str | None = None  # None: the port itself
 
 
+UNTOLD = "?"  # an end of a session that could not be read
+
+
 class SshSession(Value):
     """A remote login, and whether its packets take the port. `own`: this process runs in it.
     `guest`: its client is a container or virtual machine of this host, reached over the port."""

@@ -13,6 +13,7 @@ from manactl.decide.refusal import Refusal, Source, Unread
 from manactl.decide.unmanageable import Obstacle
 from manactl.model.port import Evidence, Holder
 from manactl.netstate.surroundings import (
+    UNTOLD,
     Connection,
     FabricRoute,
     Forwarded,
@@ -72,6 +73,20 @@ CASES: list[tuple[str, why.Facts, list[str], list[tuple[str, str, object]]]] = [
         why.SshSessions((why.Session(SESSION, None), why.Session(SESSION, VLAN))),
         ["10.9.9.9 to 10.0.0.2, 10.9.9.9 to 10.0.0.2 on vlan7 (vlan)"],
         [("env", "SSH_CONNECTION of pid 70", "10.9.9.9 10.0.0.2")] * 2,
+    ),
+    (
+        "ssh-session",
+        why.SshSessions(
+            (
+                why.Session(SshSession(UNTOLD, UNTOLD, None, "SSH_CONNECTION of pid 70"), None),
+                why.Session(SshSession(UNTOLD, "10.0.0.2", None, "pid 9 mosh", own=False), None),
+            )
+        ),
+        [
+            "is not known: SSH_CONNECTION of pid 70 could not",
+            "an unknown client to 10.0.0.2 (pid 9",
+        ],
+        [("env", "SSH_CONNECTION of pid 70", "? ?"), ("env", "pid 9 mosh", "? 10.0.0.2")],
     ),
     (
         "default-route",

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from manactl.look.forked import Child
+from manactl.look import forked
+from manactl.look.forked import Child, collect_unless_blocked
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -122,3 +123,46 @@ def test_a_signal_in_the_child_is_none_of_its_business(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "fork", interrupted)
     assert Child(lambda: os.getpid() != parent).collect(5.0) is True
+
+
+def busy_for(seconds: float) -> Callable[[], object]:
+    def answer() -> object:
+        while time.process_time() < seconds:
+            pass
+        return "done"
+
+    return answer
+
+
+def test_a_child_that_runs_is_waited_for_and_one_that_is_blocked_is_not() -> None:
+    """A machine that is short of processors is no kernel that does not answer."""
+    before = sorted(os.listdir("/proc/self/fd"))
+    children = [Child(busy_for(0.5)), Child(lambda: time.sleep(3600)), Child(fails)]
+    assert collect_unless_blocked(children, 0.2, 60) == ["done", None, None]
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_child_that_runs_for_ever_is_not_waited_for_for_ever() -> None:
+    assert collect_unless_blocked([Child(busy_for(3600))], 0.1, 0.3) == [None]
+
+
+def test_a_machine_that_stood_still_has_blocked_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of a virtual machine goes on while its host lets none of its processors run."""
+    real = time.monotonic
+    began = real()
+    monkeypatch.setattr(
+        forked.time, "monotonic", lambda: real() + (20 if real() > began + 0.1 else 0)
+    )
+    child = Child(lambda: time.sleep(0.5) or "done")
+    assert collect_unless_blocked([child], 2, 60) == ["done"]
+
+
+def test_without_a_child_none_of_several_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> int:
+        raise OSError(errno.EAGAIN, "")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fork", none)
+        child = Child(lambda: 1)
+    assert collect_unless_blocked([child, Child(lambda: 2)], 60, 60) == [None, 2]
+    assert collect_unless_blocked([], 60, 60) == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +332,28 @@ def test_an_environment_that_nobody_answers_for_is_waited_for_in_vain_and_not_fo
     with wording:
         assert silent.found_in == f"SSH_CONNECTION of pid {me}"
     assert other.client == "10.8.8.8"
+
+
+def test_an_environment_that_comes_slowly_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads it runs again and again, however late the machine lets it."""
+    monkeypatch.setattr(ssh, "_WAIT", 1.0)
+    me = os.getpid()
+    write(tmp_path / f"{me}/stat", f"{me} (x) S 1 1 1")
+    os.mkfifo(tmp_path / f"{me}/environ")
+
+    def slowly() -> None:
+        with (tmp_path / f"{me}/environ").open("wb", buffering=0) as pipe:
+            for byte in b"SSH_CONNECTION=10.8.8.8 50022 10.8.0.2 22\0":
+                pipe.write(bytes([byte]))
+                time.sleep(0.04)
+
+    writer = threading.Thread(target=slowly)
+    writer.start()
+    (session,) = found_by(tmp_path)
+    writer.join()
+    assert session.client == "10.8.8.8"
 
 
 def test_a_mosh_server_whose_environment_hangs_may_have_any_client(
