@@ -47,16 +47,10 @@ class Child:
                 os.close(write)
                 pthread_sigmask(SIG_SETMASK, mask)
 
-    def collect(self, wait: float) -> object | None:
-        """The answer, or None when it failed or did not come within `wait` seconds; only once."""
-        data = None
-        try:
-            if self.pid >= 0:
-                data = _read_until(self.pipe, time.monotonic() + wait)
-        except BaseException:
-            self.end(None)
-            raise
-        return self.end(data)
+    def collect(self, wait: float, longest: float | None = None) -> object | None:
+        """The answer, or None when it failed, or did not come within `wait` seconds; with
+        `longest` as collect_unless_blocked(). Only once."""
+        return collect_unless_blocked([self], wait, wait if longest is None else longest)[0]
 
     def end(self, data: bytes | None) -> object | None:
         """End it; the answer, by all that it has written (None: it was not read to its end)."""
@@ -111,7 +105,7 @@ def _read_unless_blocked(
         poll.register(fd, select.POLLIN)
     now = time.monotonic()
     look_at = now + wait / _LOOKS
-    while now < deadline and any(without[fd] < _LOOKS for fd in pending):
+    while any(without[fd] < _LOOKS for fd in pending):
         for fd, _ in poll.poll(max(0.0, look_at - now) * 1000):
             chunk = os.read(fd, 65536)
             data[fd] += chunk
@@ -120,6 +114,8 @@ def _read_unless_blocked(
                 poll.unregister(fd)
                 del pending[fd]
         now = time.monotonic()
+        if now >= deadline:
+            break
         if now >= look_at:
             for fd, child in pending.items():
                 life = _life(child.pid)
@@ -159,16 +155,3 @@ def _answer(write: int, answer: Callable[[], Any]) -> None:
             pipe.write(marshal.dumps(answer()))
     finally:
         os._exit(0)
-
-
-def _read_until(fd: int, deadline: float) -> bytes | None:
-    """Everything up to the end of file, or None at the deadline."""
-    data = b""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    while poll.poll(max(0, (deadline - time.monotonic()) * 1000)):
-        chunk = os.read(fd, 65536)
-        if not chunk:
-            return data
-        data += chunk
-    return None

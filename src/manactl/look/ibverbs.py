@@ -13,6 +13,7 @@ from manactl.look.forked import Child
 
 _LIBRARY = "libibverbs.so.1"
 _PATIENCE = 5.0  # s; a driver that waits for its device holds up whoever lists devices
+_LONGEST = 30.0  # s, while the child that lists them is seen to run
 
 
 def listed(
@@ -22,7 +23,7 @@ def listed(
 
     A child asks, since the library loads plug-ins, and may block in the kernel.
     """
-    answer = Child(ask or _ask).collect(wait)
+    answer = Child(ask or _ask).collect(wait, max(wait, _LONGEST))
     return answer if isinstance(answer, tuple) else None
 
 

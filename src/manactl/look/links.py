@@ -17,6 +17,7 @@ from manactl.wire.if_link import RTM_GETLINK, IfLink, get_link
 from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket
 
 WAIT = 0.5  # s, beyond what the caller does meanwhile
+_LONGEST = 5.0  # s, while the child that asks is seen to run
 
 
 class LinkFacts(NamedTuple):
@@ -58,7 +59,7 @@ class RtnetlinkLinks:
         if self._child is None:
             return {}
         child, self._child = self._child, None
-        answer = child.collect(self._wait)
+        answer = child.collect(self._wait, max(self._wait, _LONGEST))
         if not isinstance(answer, dict):
             return None
         return {index: LinkFacts(*fields) for index, fields in answer.items()}

@@ -32,6 +32,7 @@ MNT_DETACH = 2
 
 NAMED = "/run/netns"  # where `ip netns` keeps them
 WAIT = 2.0  # s; a namespace takes less than a millisecond
+_LONGEST = 15.0  # s, while the child that searches is seen to run
 _MOUNT_ROOT, _MOUNT_POINT = 3, 4  # of /proc/PID/mountinfo, which has spaces and the like in octal
 _OCTAL = r"\\([0-7]{3})"
 SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h
@@ -83,7 +84,7 @@ def find(wanted: NetnsId, proc: str = "/proc", named: str = NAMED) -> Namespace 
         if place.inode != wanted.inode:
             continue
         # Another one may have got the number; what cannot be entered is taken for it.
-        cookie = Child(functools.partial(_cookie_of, place)).collect(WAIT)
+        cookie = Child(functools.partial(_cookie_of, place)).collect(WAIT, _LONGEST)
         if not isinstance(cookie, int) or wanted.is_same(NetnsId(place.inode, cookie)):
             return place
     return None
@@ -107,7 +108,9 @@ class OtherNamespaces:
             raise PermissionError(errno.EPERM, "only root may look into all of them")
         places = list(namespaces(self._roots.proc, self._named))
         wanted = None if dev_ports is None else set(dev_ports)
-        answer = Child(lambda: _search(places, pci, wanted)).collect(self._wait)
+        answer = Child(lambda: _search(places, pci, wanted)).collect(
+            self._wait, max(self._wait, _LONGEST)
+        )
         if not isinstance(answer, dict):
             raise TimeoutError(errno.ETIMEDOUT, "the search did not end in time")
         if answer["error"]:

@@ -55,6 +55,7 @@ from manactl.wire.tunnels import TUN, Tunnel
 
 _TCP, _UDP = 6, 17
 _WAIT = 35.0  # s; a namespace takes a millisecond, a driver that waits for its device up to 30 s
+_LONGEST = 120.0  # s, while the child that searches is seen to run
 
 
 class Standing(NamedTuple):
@@ -235,7 +236,7 @@ def in_other_netns(
         raise PermissionError(errno.EPERM, "only root may look into all of them")
     if not places:
         return []
-    answer = Child(lambda: _search(places, found)).collect(wait)
+    answer = Child(lambda: _search(places, found)).collect(wait, max(wait, _LONGEST))
     if not isinstance(answer, list):
         raise TimeoutError(errno.ETIMEDOUT, "the search failed, or did not end in time")
     return [_view(*fields) for fields in answer]

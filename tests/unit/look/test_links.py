@@ -68,7 +68,7 @@ class Silent:
     def __init__(self, ask: Callable[[], object]) -> None:
         self.waited: list[float] = []
 
-    def collect(self, wait: float) -> None:
+    def collect(self, wait: float, longest: float) -> None:
         self.waited.append(wait)
 
 

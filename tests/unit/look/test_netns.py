@@ -138,7 +138,7 @@ def child(answer: object) -> type:
         def __init__(self, task: Callable[[], object]) -> None:
             assert callable(task)
 
-        def collect(self, wait: float) -> object:
+        def collect(self, wait: float, longest: float) -> object:
             self.waits.append(wait)
             return answer
 
