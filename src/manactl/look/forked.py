@@ -129,7 +129,7 @@ def _life(pid: int) -> bytes:
     """What differs from one look to the next of a process that has run between the two; of one
     that can run it differs always. See proc_pid_status(5)."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
-        lines = file.read().splitlines()
+        lines = file.read().split(b"\n")
         if any(line.startswith(b"State:\tR") for line in lines):
             return b"%d" % time.monotonic_ns()
         return b" ".join(line for line in lines if b"ctxt_switches" in line)
