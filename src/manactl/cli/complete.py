@@ -116,9 +116,9 @@ def _given(ctx: click.Context, param: click.Parameter) -> Collection[str]:
 def _altnames(ports: Collection[Port], every: Collection[Port]) -> Iterator[Word]:
     """The altnames of the netdevs, and of a master of one port alone, which only rtnetlink knows."""
     from manactl.completion.offer import Word, usable  # noqa: PLC0415
-    from manactl.look.links import RtnetlinkLinks  # noqa: PLC0415 - for few words
+    from manactl.look.links import WAIT, RtnetlinkLinks  # noqa: PLC0415 - for few words
 
-    source = RtnetlinkLinks()
+    source = RtnetlinkLinks(longest=WAIT)
     asked = {index for port in ports for index in (port.ifindex, port.master_ifindex) if index}
     source.ask(asked)
     links = source.collect() or {}

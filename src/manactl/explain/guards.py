@@ -28,7 +28,8 @@ TOPICS = (
         "ssh-session", "your own SSH session runs over the port, or somebody's",
         "Setting the port down would cut the session in which the claim was typed, and then you "
         "could not release it. SSH_CONNECTION of this process and its ancestors is used without "
-        "proof; it can only add a refusal. In tmux, sudo -i or at it may be missing or old: so every "
+        "proof; it can only add a refusal; an environment that cannot be read may have any session, so "
+        "it refuses, too. In tmux, sudo -i or at it may be missing or old: so every "
         "connection of sshd over the port counts, whoever asks, and so do sessions of mosh and the "
         "remote sessions of logind. A login from a container or virtual machine of this host counts "
         "where somebody is connected to that over the port.",

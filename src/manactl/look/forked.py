@@ -79,11 +79,13 @@ def collect_unless_blocked(
     seconds. One that runs, or waits for a processor, is waited for, up to `longest` seconds for
     all; only once.
 
-    The looks in a row are counted, not the time between them: where the whole machine stood still
-    (a host that is short of processors, a virtual machine that was suspended) nobody was blocked.
+    Looks are counted, not the time between them: where the whole machine stood still (a host that
+    is short of processors, a virtual machine that was suspended) nobody was blocked. Who spins for
+    a lock in the kernel runs as well: `longest` is for them.
     """
+    looks = max(_LOOKS, round(_LOOKS * longest / wait)) if wait else _LOOKS
     try:
-        told = _read_unless_blocked(children, wait, time.monotonic() + longest)
+        told = _read_unless_blocked(children, wait / _LOOKS, looks)
     except BaseException:
         for child in children:
             child.end(None)
@@ -91,45 +93,48 @@ def collect_unless_blocked(
     return [child.end(told.get(child.pipe)) for child in children]
 
 
-def _read_unless_blocked(
-    children: Collection[Child], wait: float, deadline: float
-) -> dict[int, bytes]:
+def _read_unless_blocked(children: Collection[Child], pause: float, looks: int) -> dict[int, bytes]:
     """By the pipe of each all that was read from it, of those that came to their end."""
     told: dict[int, bytes] = {}
     pending = {child.pipe: child for child in children if child.pid >= 0}
     data = dict.fromkeys(pending, b"")
-    lives: dict[int, bytes] = {}
+    lives = {fd: _life(child.pid) for fd, child in pending.items()}
     without = dict.fromkeys(pending, 0)
     poll = select.poll()
     for fd in pending:
         poll.register(fd, select.POLLIN)
     now = time.monotonic()
-    look_at = now + wait / _LOOKS
-    while any(without[fd] < _LOOKS for fd in pending):
-        for fd, _ in poll.poll(max(0.0, look_at - now) * 1000):
-            chunk = os.read(fd, 65536)
-            data[fd] += chunk
-            if not chunk:
-                told[fd] = data[fd]
-                poll.unregister(fd)
-                del pending[fd]
+    look_at = now + pause
+    while looks and any(without[fd] < _LOOKS for fd in pending):
+        ready = poll.poll(max(0.0, look_at - now) * 1000)
+        while ready:  # all that is there, before anybody is held to be blocked
+            for fd, _ in ready:
+                chunk = os.read(fd, 65536)
+                data[fd] += chunk
+                if not chunk:
+                    told[fd] = data[fd]
+                    poll.unregister(fd)
+                    del pending[fd]
+            ready = poll.poll(0)
         now = time.monotonic()
-        if now >= deadline:
-            break
         if now >= look_at:
+            looks -= 1
             for fd, child in pending.items():
                 life = _life(child.pid)
-                without[fd] = without[fd] + 1 if life == lives.get(fd, life) else 0
+                without[fd] = without[fd] + 1 if life == lives[fd] else 0
                 lives[fd] = life
-            look_at = now + wait / _LOOKS
+            look_at = now + pause
     return told
 
 
 def _life(pid: int) -> bytes:
-    """What differs from one look to the next of a process that has run between the two; of one
-    that can run it differs always. See proc_pid_status(5)."""
+    """What differs from one look to the next of a child that has run between the two; of one that
+    can run it differs always. See proc_pid_status(5). Nothing where /proc is of another pid
+    namespace, and the number somebody else's."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
         lines = file.read().split(b"\n")
+        if b"PPid:\t%d" % os.getpid() not in lines:
+            return b""
         if any(line.startswith(b"State:\tR") for line in lines):
             return b"%d" % time.monotonic_ns()
         return b" ".join(line for line in lines if b"ctxt_switches" in line)

@@ -17,7 +17,7 @@ from manactl.wire.if_link import RTM_GETLINK, IfLink, get_link
 from manactl.wire.netlink import NETLINK_ROUTE, NetlinkSocket
 
 WAIT = 0.5  # s, beyond what the caller does meanwhile
-_LONGEST = 5.0  # s, while the child that asks is seen to run
+_LONGEST = 2.0  # s, while the child that asks is seen to run
 
 
 class LinkFacts(NamedTuple):
@@ -47,8 +47,9 @@ class LinkSource(Protocol):
 class RtnetlinkLinks:
     """LinkSource that asks in a child process."""
 
-    def __init__(self, wait: float = WAIT) -> None:
+    def __init__(self, wait: float = WAIT, longest: float = _LONGEST) -> None:
         self._wait = wait
+        self._longest = longest
         self._child: Child | None = None
 
     def ask(self, ifindexes: Iterable[int]) -> None:
@@ -59,7 +60,7 @@ class RtnetlinkLinks:
         if self._child is None:
             return {}
         child, self._child = self._child, None
-        answer = child.collect(self._wait, max(self._wait, _LONGEST))
+        answer = child.collect(self._wait, self._longest)
         if not isinstance(answer, dict):
             return None
         return {index: LinkFacts(*fields) for index, fields in answer.items()}

@@ -151,9 +151,12 @@ def sessions(
     """
     found: dict[str, SshSession] = {}
     for pid, value in _connections(ancestors(proc), proc).items():
-        if value and value not in found:
+        if not value:
+            continue
+        told = value if value != _UNTOLD else f"{value} of {pid}"
+        if told not in found:
             where = source_words.ssh_connection(pid)
-            found[value] = _session(value, where, reach, rtnl, own=True)
+            found[told] = _session(value, where, reach, rtnl, own=True)
     known = {session.client for session in found.values()}
     beside = [
         _session(host, where, reach, rtnl, own=False)
@@ -179,7 +182,7 @@ def _connections(pids: Iterable[int], proc: Path) -> dict[int, str | None]:
 
     A process's environment is its memory, and a page of it may come from a file system whose
     server keeps silent (FUSE, NFS): who reads that waits, and cannot be killed. So children read,
-    and what they do not tell in time may be any connection.
+    and what one that is blocked does not tell may be any connection.
     """
     asked = {pid: Child(functools.partial(_environment, proc / f"{pid}/environ")) for pid in pids}
     answers = collect_unless_blocked(asked.values(), _WAIT, _LONGEST)

@@ -55,7 +55,7 @@ from manactl.wire.tunnels import TUN, Tunnel
 
 _TCP, _UDP = 6, 17
 _WAIT = 35.0  # s; a namespace takes a millisecond, a driver that waits for its device up to 30 s
-_LONGEST = 120.0  # s, while the child that searches is seen to run
+_LONGEST = 60.0  # s, while the child that searches is seen to run
 
 
 class Standing(NamedTuple):

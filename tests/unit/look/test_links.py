@@ -66,22 +66,22 @@ class Silent:
     """A child that has not answered in time, as when RTNL is held."""
 
     def __init__(self, ask: Callable[[], object]) -> None:
-        self.waited: list[float] = []
+        self.waited: list[tuple[float, float]] = []
 
     def collect(self, wait: float, longest: float) -> None:
-        self.waited.append(wait)
+        self.waited.append((wait, longest))
 
 
 def test_a_kernel_that_does_not_answer_is_not_one_without_links(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(links, "Child", Silent)
-    source = RtnetlinkLinks(wait=0.25)
+    source = RtnetlinkLinks(wait=0.25, longest=0.75)
     source.ask({LO})
     child = source._child
     assert source.collect() is None
     assert isinstance(child, Silent)
-    assert child.waited == [0.25]
+    assert child.waited == [(0.25, 0.75)]
 
 
 class Answers:

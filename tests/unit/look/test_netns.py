@@ -133,13 +133,13 @@ def child(answer: object) -> type:
     """What takes the place of the child process: it runs nothing and has this answer."""
 
     class Answering:
-        waits: ClassVar[list[float]] = []
+        waits: ClassVar[list[tuple[float, float]]] = []
 
         def __init__(self, task: Callable[[], object]) -> None:
             assert callable(task)
 
         def collect(self, wait: float, longest: float) -> object:
-            self.waits.append(wait)
+            self.waits.append((wait, longest))
             return answer
 
     return Answering
@@ -153,7 +153,7 @@ def search(
     monkeypatch.setattr(netns, "Child", answering)
     source = OtherNamespaces(Roots("/sys", places.proc), places.named, wait=3.5)
     found = dict(source.find(PCI, [1]))
-    assert answering.waits == [3.5]  # type: ignore[attr-defined]
+    assert answering.waits == [(3.5, 15.0)]  # type: ignore[attr-defined]
     return found
 
 

@@ -327,7 +327,12 @@ def test_an_environment_that_nobody_answers_for_is_waited_for_in_vain_and_not_fo
     write(tmp_path / f"{me}/stat", f"{me} (x) S 70 1 1")
     os.mkfifo(tmp_path / f"{me}/environ")
     write(tmp_path / "70/environ", "SSH_CONNECTION=10.8.8.8 50022 10.8.0.2 22\0")
-    silent, other = found_by(tmp_path)
+    write(tmp_path / "70/stat", "70 (x) S 71 1 1")
+    (tmp_path / "71").mkdir()
+    os.mkfifo(tmp_path / "71/environ")
+    silent, other, first = found_by(tmp_path)
+    with wording:
+        assert first.found_in == "SSH_CONNECTION of pid 71"
     assert (silent.client, silent.through_port) == ("?", None)
     with wording:
         assert silent.found_in == f"SSH_CONNECTION of pid {me}"
@@ -349,7 +354,7 @@ def test_an_environment_that_comes_slowly_is_read_to_its_end(
                 pipe.write(bytes([byte]))
                 time.sleep(0.04)
 
-    writer = threading.Thread(target=slowly)
+    writer = threading.Thread(target=slowly, daemon=True)
     writer.start()
     (session,) = found_by(tmp_path)
     writer.join()
