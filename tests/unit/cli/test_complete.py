@@ -13,6 +13,7 @@ from manactl.cli.main import cli
 from manactl.completion import names
 from manactl.completion.addresses import AddressFacts
 from manactl.decide.codes import WAIVABLE
+from manactl.look import links
 from manactl.look.links import LinkFacts
 from tests.unit.cli.test_main import run
 from tests.unit.journal.test_file import HEADER, written
@@ -59,6 +60,9 @@ def test_altnames_of_a_port_and_of_its_own_master_are_completed(
     facts = {2: ("enx0",), 3: ("enx1",), 9: ("wan0",)}
 
     class Links:
+        def __init__(self, longest: float) -> None:
+            assert longest <= links.WAIT, "a person waits"
+
         def ask(self, ifindexes: set[int]) -> None:
             self.asked = ifindexes
 
